@@ -1,0 +1,35 @@
+# People, CI and the README all call these.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_TASKS := demo_A_alone demo_B_response demo_C_feature demo_teacher
+
+.PHONY: demo test lint clean-demo
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+demo: .venv/installed clean-demo  ## train a toy teacher and three students, and compare them
+	@echo "This demo shows the machinery at toy scale, not results: a few minutes of training on eight images."
+	$(BIN)/python -m data.demo_images
+	$(BIN)/python main_train_student.py --opt options/demo/train_swinir_teacher.json \
+	    options/demo/train_swinir_student.json options/demo/train_swinir_student_distill_response.json \
+	    options/demo/train_swinir_student_distill_feature.json
+	$(BIN)/python -m utils.report $(addprefix superresolution/,$(DEMO_TASKS)) --out report/demo
+
+clean-demo:
+	rm -rf superresolution/demo_* report/demo trainsets/demo testsets/demo trainsets/demo_LR_bicubic
+
+test: .venv/installed-dev lint  ## lint, type check and tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

@@ -1,0 +1,152 @@
+"""Image folders: listing, pairing HR with LR by name, and making the LR images that are missing."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from utils.errors import UserError
+from utils.images import EXTENSIONS, bicubic_down, image_size, read_image, write_image
+
+# Incomplete downloads of these are common and cost days: folder name -> images.
+KNOWN_COUNTS = {"DIV2K_train_HR": 800, "DIV2K_valid_HR": 100}
+
+
+class Pair(NamedTuple):
+    """The files of one HR image and its LR image."""
+
+    H: Path
+    L: Path
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All image files below `folder`, sorted.
+
+    Raises:
+        UserError: the folder is missing or holds no image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder")
+    images = sorted(path for path in folder.rglob("*") if is_image(path))
+    if not images:
+        raise UserError(f"{folder}: there is no image ({', '.join(sorted(EXTENSIONS))}) in this folder")
+    return images
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path is an image file; names that begin with a dot are leftovers and other systems' notes."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+
+
+def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
+    """Pair the images of two folders by relative name, where LR names may end in `x<scale>`.
+
+    Raises:
+        UserError: a folder is missing or empty, an image has no partner, or sizes do not fit the scale.
+    """
+    images_H = by_name(folder_H, suffix="")
+    images_L = by_name(folder_L, suffix=f"x{scale}")
+    problems = [
+        f"{side} without a partner: {shorten(names)}"
+        for side, names in (
+            (f"HR images in {folder_H}", images_H.keys() - images_L.keys()),
+            (f"LR images in {folder_L}", images_L.keys() - images_H.keys()),
+        )
+        if names
+    ]
+    if problems:
+        raise UserError("; ".join(problems))
+    pairs = [Pair(path, images_L[name]) for name, path in images_H.items()]
+    check_scale(pairs, scale=scale)
+    check_known_count(folder_H, len(pairs))
+    return pairs
+
+
+def by_name(folder: Path, *, suffix: str) -> dict[str, Path]:
+    """Image files by their path below `folder`, without extension and without `suffix`."""
+    named: dict[str, Path] = {}
+    for path in list_images(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+        if name in named:
+            raise UserError(f"{path} and {named[name]} have the same name, so neither can be paired")
+        named[name] = path
+    return named
+
+
+def check_scale(pairs: Sequence[Pair], *, scale: int) -> None:
+    """Raise a `UserError` unless each LR image is its HR image divided by `scale`, rounded down."""
+    unfit = []
+    for pair in pairs:
+        (height, width), size_L = image_size(pair.H), image_size(pair.L)
+        if (height // scale, width // scale) != size_L:
+            unfit.append(f"{pair.H.name} is {width}x{height} and {pair.L.name} {size_L[1]}x{size_L[0]}")
+    if unfit:
+        raise UserError(f"{pairs[0].H.parent}: sizes do not fit scale {scale}: {shorten(unfit)}")
+
+
+def check_known_count(folder: Path, count: int) -> None:
+    """Raise a `UserError` where a well-known dataset is not complete."""
+    expected = KNOWN_COUNTS.get(folder.name, count)
+    if count != expected:
+        raise UserError(f"{folder}: {count} images, but the dataset of this name has {expected}")
+
+
+def check_crop_fits(pairs: Iterable[Pair], *, H_size: int) -> None:
+    """Raise a `UserError` that lists the HR images smaller than a training crop."""
+    small = [f"{pair.H.name} ({w}x{h})" for pair in pairs for h, w in [image_size(pair.H)] if min(h, w) < H_size]
+    if small:
+        raise UserError(f"H_size {H_size} is larger than these HR images: {shorten(small)}")
+
+
+def shorten(names: Iterable[str]) -> str:
+    """The first five names, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
+    return ", ".join(ordered[:5]) + more
+
+
+def bicubic_folder(folder_H: Path, *, scale: int, cache: Path | None) -> Path:
+    """Where the LR images made from `folder_H` are kept: beside it, or below `cache`."""
+    if cache is None:
+        return folder_H.with_name(f"{folder_H.name}_LR_bicubic") / f"X{scale}"
+    return cache / "_".join([*folder_H.resolve().parts[1:], "LR_bicubic"]) / f"X{scale}"
+
+
+def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> None:
+    """Write `<name>x<scale>.png` by MATLAB-compatible bicubic for each HR image that is newer than its LR image.
+
+    Raises:
+        UserError: an HR image cannot be read or is smaller than the scale, or `folder_L` cannot be written.
+    """
+
+    def make(path_H: Path, path_L: Path) -> None:
+        image = read_image(path_H, channels=3)
+        if min(image.shape[:2]) < scale:
+            raise UserError(f"{path_H}: {image.shape[1]}x{image.shape[0]} pixels are too few to divide by {scale}")
+        write_image(path_L, bicubic_down(image, scale))
+
+    images_H = by_name(folder_H, suffix="").values()
+    targets = {path: folder_L / lr_name(path.relative_to(folder_H), scale) for path in images_H}
+    stale = {
+        path_H: path_L
+        for path_H, path_L in targets.items()
+        if not path_L.exists() or path_L.stat().st_mtime < path_H.stat().st_mtime
+    }
+    if not stale:
+        return
+    try:
+        folder_L.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder_L}: LR images cannot be written ({error.strerror}); set path.cache to a folder that can be"
+        ) from error
+    with ThreadPoolExecutor() as pool, tqdm(total=len(stale), desc=f"LR x{scale}", unit="image") as bar:
+        for _ in pool.map(make, stale.keys(), stale.values()):
+            bar.update()
+
+
+def lr_name(path_H: Path, scale: int) -> Path:
+    """`dir/0001.png` -> `dir/0001x4.png`."""
+    return path_H.with_name(f"{path_H.stem}x{scale}.png")

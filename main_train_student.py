@@ -1,0 +1,42 @@
+"""Train students: `python main_train_student.py --opt options/<file>.json [more files] [--set key=value ...]`.
+
+The files are run one after another; running a file again continues where its task stopped. For several GPUs or
+processes: `torchrun --nproc_per_node=N main_train_student.py --opt ...`.
+"""
+
+import argparse
+from pathlib import Path
+
+from data.dataset_sr import define_crops, define_tests, training_batches
+from models.model_plain import ModelPlain, check_networks
+from models.training import Training
+from utils import dist
+from utils.errors import exit_on_user_error
+from utils.logger import log_to_terminal
+from utils.options import load_all
+
+
+def main() -> None:
+    """Check every file before the first is run: nobody wants to learn of a typo in the third after two days."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--opt", type=Path, nargs="+", required=True, help="option files")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the option files")
+    arguments = parser.parse_args()
+
+    with exit_on_user_error():
+        experiments = load_all(arguments.opt, arguments.set)
+        device = dist.start()
+        log_to_terminal(quiet=not dist.is_main())
+        for options in experiments:
+            check_networks(options)
+        data = [(define_crops(options), define_tests(options)) for options in experiments]
+        for options, (crops, tests) in zip(experiments, data, strict=True):
+            model = ModelPlain(options, device=device)
+            model.restore()
+            batches = training_batches(crops, options, first_step=model.step)
+            Training(model, batches=batches, tests=tests, n_images=len(crops)).run()
+        dist.stop()
+
+
+if __name__ == "__main__":
+    main()

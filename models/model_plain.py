@@ -1,0 +1,208 @@
+"""ModelPlain: the student, what it learns from, and everything that changes while it does.
+
+Shapes: B batch, C image channels, H W height and width of the LR crop, s scale. Images are [0, 1].
+"""
+
+import copy
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from models.distillation import Objective, Teacher, Term, Trainable, Translators
+from models.network_swinir import SwinIR
+from models.select_network import define_G, define_teacher
+from utils import checkpoint, dist
+from utils.errors import UserError
+from utils.evaluate import Dataset, ImageResult, OnImage, evaluate, restorer
+from utils.images import unit_range
+from utils.options import Options, TrainOptions
+
+logger = logging.getLogger(__name__)
+
+
+class ModelPlain:
+    """One training run: KAIR's plain model, with a teacher.
+
+    Attributes:
+        student: the network that is trained, G.
+        ema: its exponential moving average, E.
+        trainable: student and translators as one module, which DistributedDataParallel wraps.
+        step: iterations done.
+
+    Raises:
+        UserError: networks and options do not go together, or the teacher cannot be loaded.
+    """
+
+    def __init__(self, options: Options, *, device: torch.device) -> None:
+        self.options = options
+        self.device = device
+        self.step = 0
+
+        torch.manual_seed(options.train.manual_seed)
+        self.student = define_G(options)
+        teacher = None if options.train.distillation_type == "none" else define_teacher(options)
+        self.translators = define_translators(options, self.student, teacher)
+        self.objective = define_objective(options.train)
+        self.teacher = teacher and load_teacher(options, teacher, device)
+        self.ema = copy.deepcopy(self.student).eval().requires_grad_(False).to(device)
+        self.trainable = Trainable(self.student, self.translators).to(device)
+        self.parallel = in_parallel(self.trainable, late_translators=options.train.start_feature_iter > 0)
+        self.optimizer = torch.optim.Adam(
+            self.trainable.parameters(),
+            lr=options.train.G_optimizer_lr,
+            betas=(options.train.G_optimizer_betas[0], options.train.G_optimizer_betas[1]),
+            weight_decay=options.train.G_optimizer_wd,
+        )
+        self.average = get_ema_multi_avg_fn(options.train.E_decay)
+
+    def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """One iteration on this process's part of a batch; `L` (B, C, H, W), `H` (B, C, s*H, s*W).
+
+        Returns:
+            The losses that were active and `G_loss`, scalars on the device, of this process's part.
+
+        Raises:
+            UserError: the loss is not finite; the weights are still those of the last iteration.
+        """
+        step = self.step + 1
+        self._seed(step)
+        self.optimizer.param_groups[0]["lr"] = learning_rate(self.options.train, step)
+        lr_image, hr_image = (unit_range(batch[key].to(self.device, non_blocking=True)) for key in ("L", "H"))
+
+        taught = self.teacher(lr_image) if self.teacher and self.objective.needs_teacher(step) else None
+        features = taught.features if taught and self.objective.needs_features(step) else None
+        losses = self.objective(self.parallel(lr_image, features), taught, hr_image, step)
+        if not torch.isfinite(losses["G_loss"]):
+            raise UserError(f"iteration {step:,}: G_loss is {losses['G_loss'].item()}; images {batch['H_path']}")
+
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["G_loss"].backward()
+        if self.options.train.G_optimizer_clipgrad is not None:
+            nn.utils.clip_grad_norm_(self.trainable.parameters(), self.options.train.G_optimizer_clipgrad)
+        self.optimizer.step()
+        self.average(list(self.ema.parameters()), list(self.student.parameters()), None)
+        self.step = step
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _seed(self, step: int) -> None:
+        """Make the step's randomness, stochastic depth, a function of (seed, step, rank): resuming stores none."""
+        entropy = [self.options.train.manual_seed, step, dist.rank()]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+    def validate(self, dataset: Dataset, *, on_image: OnImage) -> dict[str, list[ImageResult]]:
+        """Evaluate both weights, G and E, on one dataset; `on_image` gets E's images.
+
+        Returns:
+            The results of "G" and of "E".
+        """
+        results = {}
+        for label, network in (("G", self.student), ("E", self.ema)):
+            network.eval()
+            results[label] = evaluate(
+                restorer(network, scale=self.options.scale, window_size=network.window_size),
+                dataset,
+                border=self.options.scale,
+                device=self.device,
+                on_image=on_image if label == "E" else None,
+            )
+        self.student.train()
+        return results
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules of a checkpoint, by KAIR's letters."""
+        parts: dict[str, nn.Module] = {"G": self.student, "E": self.ema}
+        if self.translators is not None:
+            parts["P"] = self.translators
+        return parts
+
+    def save(self) -> None:
+        """Write a checkpoint of this iteration.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        modules = {label: module.state_dict() for label, module in self.parts().items()}
+        state = {"step": self.step, "optimizer": self.optimizer.state_dict()}
+        checkpoint.save(self.options.models_folder, self.step, {**modules, "state": state})
+
+    def restore(self) -> None:
+        """Continue from the newest complete checkpoint of the task, or start from the pretrained weights, if any.
+
+        Raises:
+            UserError: a file is missing, damaged, or belongs to other networks.
+        """
+        folder = self.options.models_folder
+        step = checkpoint.newest(folder, [*self.parts(), "state"])
+        if step is None:
+            load_pretrained(self.student, self.options.path.pretrained_netG)
+            self.ema.load_state_dict(self.student.state_dict())
+            load_pretrained(self.ema, self.options.path.pretrained_netE)
+            return
+        for label, module in self.parts().items():
+            load_pretrained(module, str(checkpoint.part_path(folder, step, label)))
+        self.optimizer.load_state_dict(checkpoint.read(checkpoint.part_path(folder, step, "state"))["optimizer"])
+        self.step = step
+
+
+def check_networks(options: Options) -> None:
+    """Raise the errors of `ModelPlain` about networks and losses, without the time and memory that they cost."""
+    with torch.device("meta"):
+        define_translators(options, define_G(options), define_teacher(options))
+    define_objective(options.train)
+
+
+def learning_rate(train: TrainOptions, step: int) -> float:
+    """The learning rate of iteration `step`: MultiStepLR, which changes in the iteration of the milestone."""
+    passed = sum(milestone <= step for milestone in train.G_scheduler_milestones)
+    return train.G_optimizer_lr * train.G_scheduler_gamma**passed
+
+
+def define_objective(train: TrainOptions) -> Objective:
+    """The losses of an option file."""
+    distill = Term(train.distill_lossfn_type, train.distill_lossfn_weight, train.start_distill_iter)
+    feature = Term(train.feature_lossfn_type, train.feature_lossfn_weight, train.start_feature_iter)
+    try:
+        return Objective(
+            Term(train.G_lossfn_type, train.G_lossfn_weight),
+            l_g_distill=distill if train.distillation_type in ("response", "feature") else None,
+            l_g_feature=feature if train.distillation_type == "feature" else None,
+        )
+    except ValueError as error:
+        raise UserError(f"train: {error}") from error
+
+
+def define_translators(options: Options, student: SwinIR, teacher: SwinIR | None) -> Translators | None:
+    """The translators of an option file, if it distils features."""
+    if teacher is None or options.train.distillation_type != "feature":
+        return None
+    try:
+        return Translators(options.train.feature_pairs, student=student, teacher=teacher)
+    except ValueError as error:
+        raise UserError(f"train.feature_pairs: {error}") from error
+
+
+def load_teacher(options: Options, network: SwinIR, device: torch.device) -> Teacher:
+    """The teacher with its weights."""
+    load_pretrained(network, options.path.pretrained_netTeacher)
+    return Teacher(network.to(device))
+
+
+def load_pretrained(network: nn.Module, path: str | None) -> None:
+    """Load initial weights, if the option file names any."""
+    if path is not None:
+        checkpoint.load_weights(network, checkpoint.read_weights(Path(path)), source=Path(path))
+        logger.info("loaded %s", path)
+
+
+def in_parallel(trainable: Trainable, *, late_translators: bool) -> nn.Module:
+    """Average gradients over the processes, where there are several; translators may join late and be unused before."""
+    if dist.world_size() == 1:
+        return trainable
+    return DistributedDataParallel(trainable, find_unused_parameters=late_translators)

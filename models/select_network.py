@@ -1,0 +1,119 @@
+"""Which network an option file or a checkpoint asks for."""
+
+from collections.abc import Mapping
+from math import isqrt
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.network_swinir import SwinIR
+from models.network_swinir_student import SwinIR_Student
+from utils.errors import UserError
+from utils.options import Network, Options
+
+NETWORKS = {"swinir": SwinIR, "swinir_student": SwinIR_Student}
+NORM_LAYERS = {"LayerNorm": nn.LayerNorm, "RMSNorm": nn.RMSNorm}
+
+# Classical SR of the paper, the teacher unless an option file says otherwise.
+SWINIR_M = {
+    "img_size": 64,
+    "embed_dim": 180,
+    "depths": [6] * 6,
+    "num_heads": [6] * 6,
+    "window_size": 8,
+    "mlp_ratio": 2,
+    "upsampler": "pixelshuffle",
+}
+
+
+def define_G(options: Options) -> SwinIR:  # noqa: N802 -- KAIR's name
+    """The student of an option file.
+
+    Raises:
+        UserError: its arguments make no network, or one that does not do the file's scale.
+    """
+    return build("netG", options.netG, defaults={}, scale=options.scale)
+
+
+def define_teacher(options: Options) -> SwinIR:
+    """The teacher of an option file, without its weights: SwinIR-M but for what `netTeacher` sets.
+
+    Raises:
+        UserError: as `define_G`.
+    """
+    defaults = SWINIR_M | {"upscale": options.scale, "in_chans": options.n_channels}
+    return build("netTeacher", options.netTeacher, defaults=defaults, scale=options.scale)
+
+
+def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int) -> SwinIR:
+    """The network of one section of the option file."""
+    arguments = {**defaults, **network.arguments()}
+    if "norm_layer" in arguments:
+        arguments["norm_layer"] = NORM_LAYERS[arguments["norm_layer"]]
+    try:
+        built = NETWORKS[network.net_type](**arguments)
+    except ValueError as error:
+        raise UserError(f"{key}: {error}") from error
+    if built.upscale != scale:
+        raise UserError(f"{key}.upsampler: {built.upsampler!r} does not do scale {scale}")
+    return built
+
+
+def network_from_weights(weights: Mapping[str, Tensor]) -> SwinIR:
+    """A SwinIR of the architecture that its weights show, without them; window size 7 means JPEG's `img_range` 255.
+
+    Raises:
+        UserError: these are not the weights of a SwinIR.
+    """
+    try:
+        return SwinIR(**arguments_from_weights(weights))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"these are not the weights of a SwinIR ({error})") from error
+
+
+def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The constructor arguments that leave their mark on a state dict."""
+    embed_dim, in_chans = weights["conv_first.weight"].shape[:2]
+    depths = count_children(weights, "layers.")
+    blocks = [count_children(weights, f"layers.{i}.residual_group.blocks.") for i in range(depths)]
+    first = "layers.0.residual_group.blocks.0"
+    window_size = isqrt(weights[f"{first}.attn.relative_position_index"].shape[0])
+    mask = weights.get("layers.0.residual_group.blocks.1.attn_mask")
+    upsampler, upscale = upsampler_from_weights(weights, in_chans)
+    return {
+        "img_size": window_size if mask is None else window_size * isqrt(mask.shape[0]),
+        "in_chans": in_chans,
+        "embed_dim": embed_dim,
+        "depths": blocks,
+        "num_heads": [
+            weights[f"layers.{i}.residual_group.blocks.0.attn.relative_position_bias_table"].shape[1]
+            for i in range(depths)
+        ],
+        "window_size": window_size,
+        "mlp_ratio": weights[f"{first}.mlp.fc1.weight"].shape[0] / embed_dim,
+        "qkv_bias": f"{first}.attn.qkv.bias" in weights,
+        "norm_layer": nn.LayerNorm if "norm.bias" in weights else nn.RMSNorm,
+        "ape": "absolute_pos_embed" in weights,
+        "patch_norm": "patch_embed.norm.weight" in weights,
+        "upscale": upscale,
+        "img_range": 255.0 if window_size == 7 else 1.0,
+        "upsampler": upsampler,
+        "resi_connection": "1conv" if "conv_after_body.weight" in weights else "3conv",
+    }
+
+
+def count_children(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered children a module list has."""
+    return len({name[len(prefix) :].split(".")[0] for name in weights if name.startswith(prefix)})
+
+
+def upsampler_from_weights(weights: Mapping[str, Tensor], in_chans: int) -> tuple[str, int]:
+    """The reconstruction and its factor."""
+    if "conv_up1.weight" in weights:
+        return "nearest+conv", 4 if "conv_up2.weight" in weights else 2
+    if "conv_before_upsample.0.weight" in weights:
+        steps = [weights[name].shape[0] for name in weights if name.startswith("upsample.") and name.endswith("weight")]
+        return "pixelshuffle", 3 if steps == [9 * 64] else 2 ** len(steps)
+    if "upsample.0.weight" in weights:
+        return "pixelshuffledirect", isqrt(weights["upsample.0.weight"].shape[0] // in_chans)
+    return "", 1

@@ -1,0 +1,53 @@
+"""Size and cost of the networks of an option file: `python -m models.summary --opt FILE`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.select_network import define_G, define_teacher
+from utils.errors import exit_on_user_error
+from utils.options import load
+
+INPUT_SIZE = 64
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Learnable numbers, relative position bias tables included; buffers are not counted."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_flops(network: nn.Module, *, channels: int, size: int = INPUT_SIZE) -> int:
+    """FLOPs of restoring one (channels, size, size) image: two for each multiply-add of layers and attention."""
+    image = torch.zeros(1, channels, size, size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.to("meta")(image)
+    return counter.get_total_flops()
+
+
+def main() -> None:
+    """Print a table of student and teacher."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--opt", type=Path, required=True, help="option file")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the option file")
+    arguments = parser.parse_args()
+    with exit_on_user_error():
+        options = load(arguments.opt, arguments.set)
+        with torch.device("meta"):
+            networks = {"student": define_G(options), "teacher": define_teacher(options)}
+    sizes = {name: count_parameters(network) for name, network in networks.items()}
+    flops = {name: count_flops(network, channels=options.n_channels) for name, network in networks.items()}
+    cost = f"GFLOPs, {INPUT_SIZE}x{INPUT_SIZE} input"
+    sys.stdout.write(f"{'':8} {'parameters':>12} {'of teacher':>11} {cost:>22} {'of teacher':>11}\n")
+    for name in networks:
+        sys.stdout.write(
+            f"{name:8} {sizes[name]:12,} {sizes[name] / sizes['teacher']:11.2%} "
+            f"{flops[name] / 1e9:22.2f} {flops[name] / flops['teacher']:11.2%}\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

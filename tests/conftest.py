@@ -1,0 +1,94 @@
+"""What several test files share: the golden numbers, the images beside the project, and tiny experiments."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from utils.images import write_image
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "golden"
+SHARED = ROOT.parent / "shared"
+sys.path.insert(0, str(GOLDEN))
+
+
+@pytest.fixture
+def shared() -> Callable[[str], Path]:
+    """Path of a file beside the project; the test is skipped where a clone has none."""
+
+    def path(relative: str) -> Path:
+        if not (SHARED / relative).exists():
+            pytest.skip(
+                f"{SHARED / relative} is not there: test images and large golden files are not in the repository"
+            )
+        return SHARED / relative
+
+    return path
+
+
+def make_image(height: int, width: int, *, seed: int, channels: int = 3) -> np.ndarray:
+    """A smooth random image, (height, width, channels) uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / 16
+    waves = [
+        np.sin(x * rng.uniform(0.5, 2) + rng.uniform(0, 6)) + np.cos(y * rng.uniform(0.5, 2)) for _ in range(channels)
+    ]
+    return np.clip(128 + 50 * np.stack(waves, axis=2) + rng.normal(0, 4, (height, width, channels)), 0, 255).astype(
+        "uint8"
+    )
+
+
+@pytest.fixture
+def hr_folder(tmp_path: Path) -> Path:
+    """Six HR images of 48x64 pixels."""
+    for index in range(6):
+        write_image(tmp_path / "HR" / f"{index:04d}.png", make_image(48, 64, seed=index))
+    return tmp_path / "HR"
+
+
+@pytest.fixture
+def raw_options(tmp_path: Path, hr_folder: Path) -> dict[str, Any]:
+    """A complete option file at toy scale: a student of 2 RSTBs, six images, ten iterations."""
+    return {
+        "task": "toy",
+        "scale": 4,
+        "path": {"root": str(tmp_path / "runs")},
+        "datasets": {
+            "train": {
+                "name": "toy_train",
+                "dataroot_H": str(hr_folder),
+                "H_size": 32,
+                "dataloader_batch_size": 4,
+                "dataloader_num_workers": 0,
+            },
+            "test": {"name": "toy_test", "dataroot_H": str(hr_folder)},
+        },
+        "netG": {
+            "img_size": 8,
+            "embed_dim": 12,
+            "depths": [1, 2],
+            "num_heads": [2, 2],
+            "window_size": 4,
+            "mlp_ratio": 2,
+            "upsampler": "pixelshuffle",
+        },
+        "netTeacher": {
+            "img_size": 8,
+            "embed_dim": 24,
+            "depths": [1, 1, 2],
+            "num_heads": [2, 2, 2],
+            "window_size": 4,
+        },
+        "train": {
+            "G_optimizer_lr": 1e-3,
+            "feature_pairs": [[0, 0], [1, 2]],
+            "total_iter": 10,
+            "checkpoint_test": 5,
+            "checkpoint_save": 5,
+            "checkpoint_print": 1,
+        },
+    }

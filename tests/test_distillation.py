@@ -1,0 +1,131 @@
+"""The objective against golden losses, and what the arrangement of student, translators and teacher promises."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from fill import fill_, image
+from torch import Tensor, nn
+
+from models.distillation import Objective, Teacher, Term, Trainable, Translators
+from models.network_swinir import SwinIR
+from models.network_swinir_student import SwinIR_Student
+from tests.conftest import GOLDEN
+
+X4: dict[str, Any] = {"upscale": 4, "upsampler": "pixelshuffle", "mlp_ratio": 2, "img_size": 64}
+TEACHER_M = {"embed_dim": 180, "depths": [6] * 6, "num_heads": [6] * 6, "window_size": 8, **X4}
+PAIRS = [[0, 0], [1, 1], [2, 2], [3, 3]]
+L1 = Term("l1", 1.0)
+
+
+class Fake(nn.Module):
+    """A network with features of its own choice; it counts how often it is asked."""
+
+    def __init__(self, embed_dim: int = 2, depths: int = 2) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.depths = [1] * depths
+        self.gain = nn.Parameter(torch.ones(()))
+        self.calls = 0
+
+    def forward_with_features(self, lr_image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        self.calls += 1
+        tokens = lr_image.mean(1).flatten(1)[..., None].expand(-1, -1, self.embed_dim)
+        return self.gain * lr_image, [self.gain * tokens * (i + 1) for i in range(len(self.depths))]
+
+
+@pytest.mark.parametrize("kind", ["none", "response", "feature"])
+def test_losses_of_six_steps_are_the_golden_ones(kind: str) -> None:
+    golden = json.loads((GOLDEN / "training_losses.json").read_text())[0]
+    seed = golden["seed"]
+    student = fill_(SwinIR_Student(**X4, drop_path_rate=0).double(), seed)
+    network = fill_(SwinIR(**TEACHER_M).double(), seed + 1)
+    translators = None
+    if kind == "feature":
+        translators = Translators(golden["pairs"], student=student, teacher=network).double()
+        fill_(translators, seed + 2)
+    teacher = Teacher(network)
+    trainable = Trainable(student, translators)
+    objective = Objective(L1, l_g_distill=L1 if kind != "none" else None, l_g_feature=L1 if kind == "feature" else None)
+    height, width = golden["lr_shape"][2:]
+    lr_image = image(tuple(golden["lr_shape"]), seed + 3)
+    hr_image = image((golden["lr_shape"][0], 3, 4 * height, 4 * width), seed + 4)
+    optimizer = torch.optim.Adam(trainable.parameters(), lr=2e-4)
+    for step, expected in enumerate(golden["losses"][kind], start=1):
+        taught = teacher(lr_image) if objective.needs_teacher(step) else None
+        features = taught.features if taught and objective.needs_features(step) else None
+        losses = objective(trainable(lr_image, features), taught, hr_image, step)
+        assert losses.keys() == expected.keys()
+        for name, value in expected.items():
+            assert losses[name].item() == pytest.approx(value, rel=1e-9), (step, name)
+        optimizer.zero_grad()
+        losses["G_loss"].backward()
+        optimizer.step()
+
+
+def fake_losses(objective: Objective, step: int, student: Fake | None = None) -> dict[str, Tensor]:
+    """The objective on a fake student of 2 channels and a fake teacher of 3, whose gain is 2."""
+    student = student or Fake()
+    network = Fake(embed_dim=3, depths=3)
+    network.gain.data.fill_(2.0)
+    translators = Translators([[1, 2]], student=student, teacher=network)
+    fill_(translators, 0)
+    lr_image = torch.rand(1, 3, 4, 4, generator=torch.manual_seed(0))
+    taught = Teacher(network)(lr_image)
+    features = taught.features if objective.needs_features(step) else None
+    return objective(Trainable(student, translators)(lr_image, features), taught, torch.zeros(1, 3, 4, 4), step)
+
+
+def test_weights_and_delays_are_read() -> None:
+    objective = Objective(Term("l1", 2.0), l_g_distill=Term("l2", 0.5, start=3), l_g_feature=Term("l1", 0.25, start=5))
+    assert list(fake_losses(objective, 3)) == ["l_g_L1", "G_loss"]
+    assert list(fake_losses(objective, 4)) == ["l_g_L1", "l_g_distill", "G_loss"]
+    losses = fake_losses(objective, 6)
+    assert list(losses) == ["l_g_L1", "l_g_distill", "l_g_feature", "G_loss"]
+    weighted = 2 * losses["l_g_L1"] + 0.5 * losses["l_g_distill"] + 0.25 * losses["l_g_feature"]
+    torch.testing.assert_close(losses["G_loss"], weighted)
+    formula = str(objective)
+    assert "2 * l_g_L1" in formula
+    assert "0.5 * l_g_distill [l2(student, teacher), after 3 iterations]" in formula
+
+
+def test_the_feature_loss_reaches_the_student_and_the_translators() -> None:
+    student = Fake()
+    losses = fake_losses(Objective(Term("l1", 1.0), l_g_feature=L1), 1, student)
+    (gradient,) = torch.autograd.grad(losses["l_g_feature"], [student.gain])
+    assert gradient.abs() > 0
+
+
+def test_a_teacher_is_not_asked_for_what_does_not_count() -> None:
+    objective = Objective(L1, l_g_distill=Term("l1", 0.0), l_g_feature=Term("l1", 1.0, start=10))
+    assert not objective.needs_teacher(10)
+    assert objective.needs_teacher(11)
+    assert objective.needs_features(11)
+    with pytest.raises(ValueError, match="no loss has a weight above 0 in the first iteration"):
+        Objective(Term("l1", 0.0), l_g_distill=Term("l1", 1.0, start=1))
+
+
+def test_the_teacher_stays_frozen_whatever_happens_to_the_trainable() -> None:
+    network = SwinIR(img_size=8, embed_dim=8, depths=[2], num_heads=[2], window_size=8, drop_path_rate=0.5)
+    teacher = Teacher(network)
+    trainable = Trainable(Fake(), None)
+    trainable.train()
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    lr_image = torch.rand(1, 3, 8, 8)
+    assert torch.equal(teacher(lr_image).image, teacher(lr_image).image)
+    assert not teacher(lr_image).image.requires_grad
+    assert not any("network" in name for name in trainable.state_dict())
+
+
+@pytest.mark.parametrize(("pair", "role", "count"), [([2, 0], "student", 2), ([0, 3], "teacher", 3)])
+def test_pairs_are_checked_against_both_networks(pair: list[int], role: str, count: int) -> None:
+    with pytest.raises(ValueError, match=rf"pair \[{pair[0]}, {pair[1]}\]: the {role} has {count} RSTBs"):
+        Translators([pair], student=Fake(), teacher=Fake(embed_dim=5, depths=3))
+
+
+def test_translators_have_the_sizes_of_the_two_networks() -> None:
+    translators = Translators(PAIRS[:2], student=Fake(embed_dim=60), teacher=Fake(embed_dim=180))
+    assert [(t.in_features, t.out_features) for t in translators] == [(180, 60)] * 2
+    assert translators.state_dict().keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}

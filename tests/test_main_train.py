@@ -1,0 +1,264 @@
+"""The training script as its users run it: real processes, real files, real kills."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fill import fill_
+
+import main_train_student
+from models.select_network import define_teacher
+from tests.conftest import ROOT
+from utils.options import Options
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+KAIR_LINE = re.compile(r"<epoch:\s*(\d+), iter:\s*([\d,]+), lr:(\S+)> ((?:\w+: \S+ ?)+)$")
+KAIR_TEST = re.compile(r"<epoch:\s*(\d+), iter:\s*([\d,]+), Average PSNR : (\d+\.\d\d)dB")
+
+
+@pytest.fixture
+def toy(raw_options: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Toy options with a teacher, LR images and stochastic depth."""
+    raw_options["path"]["pretrained_netTeacher"] = str(tmp_path / "teacher.pth")
+    raw_options["netG"]["drop_path_rate"] = 0.3
+    teacher = define_teacher(Options.model_validate(raw_options))
+    torch.save(fill_(teacher, 1).state_dict(), tmp_path / "teacher.pth")
+    return raw_options
+
+
+def write(raw: dict[str, Any], path: Path, **train: Any) -> Path:
+    path.write_text(json.dumps(raw | {"train": raw["train"] | train}))
+    return path
+
+
+def command(*arguments: str | Path, processes: int = 1) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    return [sys.executable, *launcher, "main_train_student.py", *map(str, arguments)]
+
+
+def train(*arguments: str | Path, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments, processes=processes), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+
+
+def train_here(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    """The script in this process, which saves the seconds of importing torch."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["main_train_student.py", *map(str, arguments)])
+    main_train_student.main()
+
+
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def saved(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """All weights of a checkpoint."""
+    parts = sorted((folder / "models").glob(f"{step}_[GEP].pth"))
+    return {f"{part.name}/{key}": value for part in parts for key, value in torch.load(part).items()}
+
+
+def test_the_study_runs_file_after_file_in_kairs_form(toy: dict[str, Any], tmp_path: Path) -> None:
+    kinds = ("none", "response", "feature")
+    files = [write(toy | {"task": kind}, tmp_path / f"{kind}.json", distillation_type=kind) for kind in kinds]
+    done = train("--opt", *files)
+    terms = ["l_g_L1", "l_g_distill", "l_g_feature"]
+    assert done.returncode == 0, done.stderr
+    for count, kind in enumerate(kinds, start=1):
+        folder = tmp_path / "runs" / kind
+        log = (folder / "train.log").read_text()
+        lines = [match for line in log.splitlines() if (match := KAIR_LINE.search(line))]
+        assert [int(match[2]) for match in lines] == list(range(1, 11))
+        assert re.findall(r"(\w+): ", lines[0][4]) == [*terms[:count], "G_loss"]
+        train_records = records(folder, "train")
+        assert [f"{record['G_loss']:.3e}" for record in train_records] == [m[4].split()[-1] for m in lines]
+        assert [record["epoch"] for record in train_records] == [4 * step // 6 for step in range(10)]
+        tests = records(folder, "test")
+        assert [(r["iter"], r["weights"]) for r in tests] == [(5, "G"), (5, "E"), (10, "G"), (10, "E")]
+        assert KAIR_TEST.findall(log)[-1][2] == f"{tests[-1]['psnr']:.2f}"
+        assert "toy_train: 6 training images" in log
+        assert len(list((folder / "images" / "toy_test").glob("*.png"))) == 6
+        parts = {path.stem for path in (folder / "models").glob("10_*")}
+        assert parts == {"10_E", "10_G", "10_state"} | ({"10_P"} if kind == "feature" else set())
+
+
+def test_losses_fall(toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy["netG"]["drop_path_rate"] = 0
+    file = write(toy, tmp_path / "toy.json", distillation_type="feature", total_iter=60, checkpoint_test=60)
+    train_here(monkeypatch, "--opt", file)
+    losses = records(tmp_path / "runs" / "toy", "train")
+    for name in ("l_g_L1", "l_g_feature", "G_loss"):  # not l_g_distill: this teacher's output is noise
+        first, last = (sum(record[name] for record in part) for part in (losses[:10], losses[-10:]))
+        assert last < 0.7 * first, name
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_killed_run_ends_as_if_it_had_never_been(workers: int, toy: dict[str, Any], tmp_path: Path) -> None:
+    toy["datasets"]["train"]["dataloader_num_workers"] = workers
+    settings = {"distillation_type": "feature", "total_iter": 40, "checkpoint_save": 4}
+    whole = write(toy | {"task": "whole"}, tmp_path / "whole.json", **settings)
+    train("--opt", whole)
+    killed = write(toy | {"task": "killed"}, tmp_path / "killed.json", **settings)
+    process = subprocess.Popen(command("--opt", killed), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    folder = tmp_path / "runs" / "killed"
+    while not list((folder / "models").glob("8_state.pth")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list((folder / "models").glob("40_state.pth")), "killed too late to show anything"
+    assert train("--opt", killed).returncode == 0
+    assert (folder / "metrics.jsonl").read_text() == (tmp_path / "runs" / "whole" / "metrics.jsonl").read_text()
+    resumed, uninterrupted = saved(folder, 40), saved(tmp_path / "runs" / "whole", 40)
+    assert resumed.keys() == uninterrupted.keys()
+    assert all(torch.equal(resumed[name], uninterrupted[name]) for name in resumed)
+
+
+@pytest.mark.parametrize("kind", ["response", "feature"])
+def test_two_processes_give_the_losses_of_one(
+    kind: str, toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy["netG"]["drop_path_rate"] = 0
+    delayed = {"start_feature_iter": 3} if kind == "feature" else {}
+    one = write(toy | {"task": "one"}, tmp_path / "one.json", distillation_type=kind, **delayed)
+    two = write(toy | {"task": "two"}, tmp_path / "two.json", distillation_type=kind, **delayed)
+    train_here(monkeypatch, "--opt", one)
+    done = train("--opt", two, processes=2)
+    assert done.returncode == 0, done.stderr
+    for test_kind in ("train", "test"):
+        expected, ours = (records(tmp_path / "runs" / task, test_kind) for task in ("one", "two"))
+        assert len(ours) == len(expected)
+        for theirs, record in zip(expected, ours, strict=True):
+            for name, value in theirs.items():
+                if isinstance(value, float):
+                    tolerance = 1e-5 * abs(value) if test_kind == "train" else 0.01
+                    assert record[name] == pytest.approx(value, abs=tolerance), (record["iter"], name)
+
+
+def test_total_iter_can_be_raised_and_the_run_goes_on(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(toy, tmp_path / "toy.json")
+    train_here(monkeypatch, "--opt", file, "--set", "train.total_iter=3")
+    train_here(monkeypatch, "--opt", file, "--set", "train.total_iter=6")
+    folder = tmp_path / "runs" / "toy"
+    assert [record["iter"] for record in records(folder, "train")] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((folder / "options.json").read_text())["train"]["total_iter"] == 6
+
+
+def damage_hr(raw: dict[str, Any]) -> None:
+    (Path(raw["datasets"]["train"]["dataroot_H"]) / "0001.png").write_text("not an image")
+
+
+def remove_partner(raw: dict[str, Any]) -> None:
+    hr = Path(raw["datasets"]["train"]["dataroot_H"])
+    raw["datasets"]["train"]["dataroot_L"] = str(hr.parent / "LR")
+    (hr.parent / "LR").mkdir()
+    (hr.parent / "LR" / "0000x4.png").write_bytes((hr / "0000.png").read_bytes())
+
+
+def small_crop(raw: dict[str, Any]) -> None:
+    raw["datasets"]["train"]["H_size"] = 52
+
+
+def missing_teacher(raw: dict[str, Any]) -> None:
+    Path(raw["path"]["pretrained_netTeacher"]).unlink()
+
+
+def other_teacher(raw: dict[str, Any]) -> None:
+    raw["netTeacher"]["embed_dim"] = 26
+
+
+def code_in_teacher(raw: dict[str, Any]) -> None:
+    torch.save(Path("surprise"), raw["path"]["pretrained_netTeacher"])
+
+
+def empty_folder(raw: dict[str, Any]) -> None:
+    raw["datasets"]["test"]["dataroot_H"] = str(Path(raw["path"]["root"]).parent / "empty")
+    Path(raw["datasets"]["test"]["dataroot_H"]).mkdir()
+
+
+def missing_folder(raw: dict[str, Any]) -> None:
+    raw["datasets"]["train"]["dataroot_H"] = "nowhere/HR"
+
+
+def unfit_sizes(raw: dict[str, Any]) -> None:
+    raw["datasets"]["train"]["dataroot_L"] = raw["datasets"]["train"]["dataroot_H"]
+
+
+def unknown_key(raw: dict[str, Any]) -> None:
+    raw["train"]["G_optimiser_lr"] = 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (missing_folder, "nowhere/HR: there is no such folder"),
+        (empty_folder, "empty: there is no image"),
+        (remove_partner, r"without a partner: 0001, 0002, 0003, 0004, 0005"),
+        (unfit_sizes, r"sizes do not fit scale 4: 0000.png is 64x48 and 0000.png 64x48"),
+        (damage_hr, r"0001.png: cannot be read as an image"),
+        (small_crop, r"H_size 52 is larger than these HR images: 0000.png \(64x48\)"),
+        (missing_teacher, r"path.pretrained_netTeacher: there is no file .*teacher.pth"),
+        (other_teacher, r"teacher.pth: these weights do not fit the network"),
+        (code_in_teacher, r"teacher.pth: not a readable checkpoint"),
+        (unknown_key, r"train.G_optimiser_lr: unknown key; did you mean train.G_optimizer_lr\?"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(  # noqa: PLR0917
+    spoil: Any, sentence: str, toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    spoil(toy)
+    file = write(toy, tmp_path / "toy.json", distillation_type="response")
+    with pytest.raises(SystemExit) as exit_code:
+        train_here(monkeypatch, "--opt", file)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert exit_code.value.code == 2
+    assert error.startswith("error: ")
+    assert re.search(sentence, error), error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_input_shows_no_traceback_to_the_shell(toy: dict[str, Any], tmp_path: Path) -> None:
+    done = train("--opt", write(toy, tmp_path / "toy.json"), "--set", "train.G_optimizer_lr=fast")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f'error: {tmp_path / "toy.json"}: train.G_optimizer_lr: should be a valid number, but is "fast"\n'
+    )
+
+
+def test_a_batch_that_cannot_be_split_is_refused_by_every_process(toy: dict[str, Any], tmp_path: Path) -> None:
+    toy["datasets"]["train"]["dataloader_batch_size"] = 3
+    done = train("--opt", write(toy, tmp_path / "toy.json"), processes=2)
+    assert done.returncode != 0
+    assert "dataloader_batch_size: batch size 3 cannot be split over 2 processes" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_image_that_only_decoding_reveals_as_damaged_stops_the_run_with_its_name(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy["datasets"]["train"]["dataloader_num_workers"] = 1
+    file = write(toy, tmp_path / "toy.json")
+    train_here(monkeypatch, "--opt", file, "--set", "train.total_iter=1")
+    folder_H = Path(toy["datasets"]["train"]["dataroot_H"])
+    toy["datasets"]["train"]["dataroot_L"] = str(folder_H.parent / "HR_LR_bicubic" / "X4")
+    for path in folder_H.iterdir():
+        path.write_bytes(path.read_bytes()[:2000])
+    toy["datasets"].pop("test")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        train_here(monkeypatch, "--opt", write(toy, file))
+    assert re.search(r"^error: .*/HR/000\d\.png: cannot be read as an image\n$", capsys.readouterr().err)

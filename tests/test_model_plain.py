@@ -1,0 +1,206 @@
+"""The training step of the model class, and what it saves and restores."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fill import fill_, image
+
+from models.distillation import Teacher
+from models.model_plain import ModelPlain, check_networks, learning_rate
+from models.select_network import define_teacher
+from tests.conftest import GOLDEN
+from utils.errors import UserError
+from utils.options import Options
+
+CPU = torch.device("cpu")
+KINDS = ["none", "response", "feature"]
+
+
+@pytest.fixture
+def toy(raw_options: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Toy options with a teacher whose weights are there."""
+    raw_options["path"]["pretrained_netTeacher"] = str(tmp_path / "teacher.pth")
+    teacher = define_teacher(Options.model_validate(raw_options))
+    torch.save({"params": fill_(teacher, 1).state_dict()}, tmp_path / "teacher.pth")
+    return raw_options
+
+
+def with_train(raw: dict[str, Any], **train: Any) -> Options:
+    """The options with other keys of `train`."""
+    return Options.model_validate(raw | {"train": raw["train"] | train})
+
+
+def batch(seed: int) -> dict[str, Any]:
+    return {"L": image((2, 3, 8, 8), seed).float(), "H": image((2, 3, 32, 32), seed + 1).float(), "H_path": ["a", "b"]}
+
+
+def weights(model: ModelPlain) -> list[torch.Tensor]:
+    return [*model.trainable.parameters(), *model.ema.parameters()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_of_six_steps_are_the_golden_ones(kind: str, raw_options: dict[str, Any], tmp_path: Path) -> None:
+    golden = json.loads((GOLDEN / "training_losses.json").read_text())[0]
+    seed = golden["seed"]
+    x4 = {"window_size": 8, "mlp_ratio": 2, "upsampler": "pixelshuffle", "drop_path_rate": 0}
+    student = {"embed_dim": 60, "depths": [4] * 4, "num_heads": [6] * 4, **x4}
+    raw = raw_options | {"netG": student, "netTeacher": {}}
+    raw["path"]["pretrained_netTeacher"] = str(tmp_path / "teacher.pth")
+    options = with_train(raw, distillation_type=kind, G_optimizer_lr=2e-4, feature_pairs=golden["pairs"])
+    if kind != "none":
+        torch.save(fill_(define_teacher(options), seed + 1).state_dict(), tmp_path / "teacher.pth")
+    model = ModelPlain(options, device=CPU)
+    fill_(model.student, seed)
+    if model.translators is not None:
+        fill_(model.translators, seed + 2)
+    lr_image = image(tuple(golden["lr_shape"]), seed + 3).float()
+    hr_image = image((golden["lr_shape"][0], 3, 4 * 16, 4 * 16), seed + 4).float()
+    for expected in golden["losses"][kind]:
+        losses = model.train_step({"L": lr_image, "H": hr_image, "H_path": []})
+        assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_average_follows_the_student_by_its_decay(raw_options: dict[str, Any]) -> None:
+    model = ModelPlain(with_train(raw_options, E_decay=0.9), device=CPU)
+    before = copy.deepcopy(model.ema)
+    model.train_step(batch(0))
+    for average, earlier, now in zip(
+        model.ema.parameters(), before.parameters(), model.student.parameters(), strict=True
+    ):
+        torch.testing.assert_close(average, 0.9 * earlier + 0.1 * now)
+
+
+def test_clipping_covers_student_and_translators_together(toy: dict[str, Any]) -> None:
+    model = ModelPlain(with_train(toy, distillation_type="feature", G_optimizer_clipgrad=1e-3), device=CPU)
+    model.train_step(batch(0))
+    gradients = [parameter.grad for parameter in model.trainable.parameters()]
+    assert model.translators is not None
+    assert all(parameter.grad is not None for parameter in model.translators.parameters())
+    norm = torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]).norm().item()
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_three_models_start_from_equal_students(toy: dict[str, Any]) -> None:
+    students = [ModelPlain(with_train(toy, distillation_type=kind), device=CPU).student for kind in KINDS]
+    for parameters in zip(*(student.parameters() for student in students), strict=True):
+        assert all(torch.equal(parameters[0], other) for other in parameters[1:])
+
+
+def test_a_teacher_before_its_start_is_never_asked(toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    options = with_train(toy, distillation_type="feature", start_distill_iter=2, start_feature_iter=3)
+    model = ModelPlain(options, device=CPU)
+    assert isinstance(model.teacher, Teacher)
+    asked: list[int] = []
+    teach = model.teacher.network.forward_with_features
+
+    def counted(lr_image: torch.Tensor) -> Any:
+        asked.append(model.step + 1)
+        return teach(lr_image)
+
+    monkeypatch.setattr(model.teacher.network, "forward_with_features", counted)
+    logged = [list(model.train_step(batch(step))) for step in range(4)]
+    assert asked == [3, 4]
+    assert [len(names) for names in logged] == [2, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restored_model_goes_on_as_if_it_had_never_stopped(kind: str, toy: dict[str, Any]) -> None:
+    toy["netG"]["drop_path_rate"] = 0.5
+    options = with_train(toy, distillation_type=kind)
+    uninterrupted = ModelPlain(options, device=CPU)
+    for step in range(4):
+        uninterrupted.train_step(batch(step))
+        if uninterrupted.step == 2:
+            uninterrupted.save()
+    torch.rand(7)  # nothing may depend on the global generator
+    resumed = ModelPlain(options, device=CPU)
+    resumed.restore()
+    assert resumed.step == 2
+    for step in (2, 3):
+        resumed.train_step(batch(step))
+    for ours, theirs in zip(weights(resumed), weights(uninterrupted), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_checkpoint_holds_the_student_alone_and_the_translators_apart(toy: dict[str, Any]) -> None:
+    options = with_train(toy, distillation_type="feature")
+    model = ModelPlain(options, device=CPU)
+    model.train_step(batch(0))
+    model.save()
+    folder = options.models_folder
+    assert sorted(path.name for path in folder.iterdir()) == ["1_E.pth", "1_G.pth", "1_P.pth", "1_state.pth"]
+    for label in ("G", "E"):
+        assert torch.load(folder / f"1_{label}.pth").keys() == model.student.state_dict().keys()
+    assert torch.load(folder / "1_P.pth").keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+
+
+def test_an_incomplete_checkpoint_is_passed_over(toy: dict[str, Any]) -> None:
+    options = with_train(toy, distillation_type="feature")
+    model = ModelPlain(options, device=CPU)
+    for step in range(2):
+        model.train_step(batch(step))
+        model.save()
+    (options.models_folder / "2_P.pth").unlink()
+    (options.models_folder / "3_G.pth").write_bytes(b"half a file")
+    resumed = ModelPlain(options, device=CPU)
+    resumed.restore()
+    assert resumed.step == 1
+
+
+def test_a_fresh_run_starts_from_the_pretrained_weights(toy: dict[str, Any], tmp_path: Path) -> None:
+    donor = ModelPlain(with_train(toy), device=CPU)
+    torch.save(fill_(donor.student, 5).state_dict(), tmp_path / "G.pth")
+    torch.save(fill_(donor.ema, 6).state_dict(), tmp_path / "E.pth")
+    toy["path"]["pretrained_netG"] = str(tmp_path / "G.pth")
+    model = ModelPlain(with_train(toy), device=CPU)
+    model.restore()
+    assert torch.equal(model.student.conv_first.weight, donor.student.conv_first.weight)
+    assert torch.equal(model.ema.conv_first.weight, donor.student.conv_first.weight)
+    toy["path"]["pretrained_netE"] = str(tmp_path / "E.pth")
+    model = ModelPlain(with_train(toy), device=CPU)
+    model.restore()
+    assert torch.equal(model.ema.conv_first.weight, donor.ema.conv_first.weight)
+
+
+def test_weights_of_another_network_are_refused_with_the_difference(toy: dict[str, Any], tmp_path: Path) -> None:
+    toy["netTeacher"]["depths"] = [1, 1, 3]
+    with pytest.raises(UserError, match=r"teacher\.pth: these weights do not fit the network: Missing key\(s\)"):
+        ModelPlain(with_train(toy, distillation_type="response"), device=CPU)
+
+
+def test_a_loss_that_is_not_finite_never_reaches_the_weights(raw_options: dict[str, Any]) -> None:
+    model = ModelPlain(with_train(raw_options), device=CPU)
+    before = copy.deepcopy(weights(model))
+    poisoned = batch(0)
+    poisoned["H"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"iteration 1: G_loss is nan; images \['a', 'b'\]"):
+        model.train_step(poisoned)
+    assert all(torch.equal(old, new) for old, new in zip(before, weights(model), strict=True))
+
+
+def test_the_learning_rate_falls_in_the_iteration_of_the_milestone(raw_options: dict[str, Any]) -> None:
+    train = with_train(raw_options, G_optimizer_lr=1.0, G_scheduler_milestones=[3, 5]).train
+    assert [learning_rate(train, step) for step in range(1, 7)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong", "named"),
+    [
+        ("netG", {"num_heads": [2, 5]}, "netG: embed_dim 12 is not a multiple of num_heads 5"),
+        ("netG", {"upsampler": ""}, "netG.upsampler: '' does not do scale 4"),
+        ("netTeacher", {"depths": [1]}, "netTeacher: depths has 1 entries and num_heads 3"),
+        ("train", {"feature_pairs": [[0, 3]]}, r"train.feature_pairs: pair \[0, 3\]: the teacher has 3 RSTBs"),
+        ("train", {"G_lossfn_weight": 0.0, "start_distill_iter": 5}, "train: no loss has a weight above 0"),
+    ],
+)
+def test_networks_that_do_not_go_together_are_named_with_their_key(
+    section: str, wrong: dict[str, Any], named: str, toy: dict[str, Any]
+) -> None:
+    toy["train"]["distillation_type"] = "feature" if section != "train" or "feature_pairs" in wrong else "response"
+    toy[section].update(wrong)
+    with pytest.raises(UserError, match=named):
+        check_networks(Options.model_validate(toy))

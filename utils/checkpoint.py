@@ -1,0 +1,105 @@
+"""Checkpoints on disk: `<step>_G.pth`, `_E.pth`, `_P.pth` and `_state.pth`, written whole or not at all.
+
+The one place that knows how other tools wrap a network's weights.
+"""
+
+import os
+import pickle
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import UserError
+
+WRAPPERS = ("params_ema", "params", "state_dict")  # BasicSR's and KAIR's, the better weights first
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, on the CPU; nothing in it is executed.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a dictionary of weights, found {type(content).__name__}")
+    return content
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, without PyTorch's advice to load the file unsafely."""
+    return (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A network's weights from a file of KAIR, BasicSR, SwinIR's releases or this project.
+
+    Raises:
+        UserError: as `read`, or the file holds no weights.
+    """
+    content = read(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    weights = {str(name).removeprefix("module."): value for name, value in content.items()}
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"{path}: holds no weights of a network")
+    return weights
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
+    """Load `weights`, which must be exactly the module's.
+
+    Raises:
+        UserError: names or shapes differ; the sentence gives the first differences of each kind.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        differences = [line.strip() for line in str(error).splitlines()[1:]]
+        shown = "; ".join(textwrap.shorten(line, 200, placeholder=" ...") for line in differences[:3])
+        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise UserError(f"{source}: these weights do not fit the network: {shown}{more}") from error
+
+
+def part_path(folder: Path, step: int, part: str) -> Path:
+    """`<step>_<part>.pth`."""
+    return folder / f"{step}_{part}.pth"
+
+
+def save(folder: Path, step: int, parts: Mapping[str, dict[str, Any]]) -> None:
+    """Write the parts of one checkpoint; the last one's name appears last, so it marks the checkpoint complete.
+
+    Raises:
+        UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, content in parts.items():
+        path = part_path(folder, step, part)
+        partial = path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
+
+
+def newest(folder: Path, parts: Iterable[str]) -> int | None:
+    """The last step of which all parts are there, or None."""
+    steps = {int(path.name.partition("_")[0]) for path in folder.glob("*_state.pth")}
+    complete = [step for step in steps if all(part_path(folder, step, part).is_file() for part in parts)]
+    return max(complete, default=None)

@@ -1,0 +1,169 @@
+"""The one evaluation: a network restores images, and each is compared with its ground truth.
+
+Training and the test script both call it, so the same weights always get the same figures. Images are [0, 1];
+shapes: B batch, C channels, H W height and width of the LR image, s scale.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils import dist
+from utils.errors import UserError
+from utils.images import imresize, to_image, unit_range
+from utils.metrics import luma, psnr, psnrb, ssim
+from utils.tiling import restore_tiled
+
+Restore = Callable[[Tensor], Tensor]
+OnImage = Callable[[np.ndarray, "ImageResult"], None]
+
+
+class Dataset(Protocol):
+    """Items with `L` (C, H, W), `L_path`, and, where there is a ground truth, `H` (C, s*H, s*W)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The figures of one image: PSNR in dB and SSIM, over all channels and on Y; PSNR-B only for JPEG tasks."""
+
+    L_path: str
+    H_path: str
+    psnr: float
+    ssim: float
+    psnr_y: float
+    ssim_y: float
+    psnrb: float | None = None
+    psnrb_y: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What the ground truth is called."""
+        return Path(self.H_path).stem
+
+    def figures(self) -> dict[str, float]:
+        """The figures by name."""
+        return {key: value for key, value in asdict(self).items() if isinstance(value, float)}
+
+
+def pad_as_published(lr_image: Tensor, window_size: int) -> Tensor:
+    """Extend (B, C, H, W) by its mirror image to the next multiple of `window_size` above H and W.
+
+    The published test script pads a full window even where the size is a multiple; its figures depend on it.
+    """
+    for dim in (2, 3):
+        size = lr_image.shape[dim]
+        padded = (size // window_size + 1) * window_size
+        lr_image = torch.cat([lr_image, lr_image.flip(dim)], dim).narrow(dim, 0, min(padded, 2 * size))
+    return lr_image
+
+
+def eight_fold(restore: Restore, lr_image: Tensor) -> Tensor:
+    """Self-ensemble: the mean over the eight flips and rotations of (B, C, H, W), each turned back."""
+    mean = torch.zeros((), device=lr_image.device)
+    for turns in range(4):
+        turned = lr_image.rot90(turns, dims=(-2, -1))
+        both = restore(turned) + restore(turned.flip(-1)).flip(-1)
+        mean = mean + both.rot90(-turns, dims=(-2, -1)) / 8
+    return mean
+
+
+def restorer(
+    network: nn.Module,
+    *,
+    scale: int,
+    window_size: int,
+    tile: int | None = None,
+    tile_overlap: int = 32,
+    self_ensemble: bool = False,
+) -> Restore:
+    """A function (B, C, H, W) -> (B, C, s*H, s*W) that runs `network` as the published test script does."""
+
+    def restore(lr_image: Tensor) -> Tensor:
+        _, _, height, width = lr_image.shape
+        padded = pad_as_published(lr_image, window_size)
+        if tile is None:
+            restored = network(padded)
+        else:
+            restored = restore_tiled(network, padded, scale=scale, tile=tile, overlap=tile_overlap)
+        return restored[:, :, : scale * height, : scale * width]
+
+    return (lambda lr_image: eight_fold(restore, lr_image)) if self_ensemble else restore
+
+
+def bicubic(scale: int) -> Restore:
+    """The baseline: (B, C, H, W) -> (B, C, s*H, s*W) by MATLAB's bicubic interpolation."""
+    return lambda lr_image: torch.stack([imresize(image.double(), scale).float() for image in lr_image])
+
+
+@torch.no_grad()
+def restore_all(
+    restore: Restore, dataset: Dataset, *, device: torch.device
+) -> Iterator[tuple[int, Mapping[str, Any], np.ndarray]]:
+    """Restore this process's share of the images: (index, item, (s*H, s*W, C) uint8), one after another."""
+    for index in range(dist.rank(), len(dataset), dist.world_size()):
+        item = dataset[index]
+        lr_image = unit_range(item["L"][None].to(device))
+        yield index, item, to_image(restore(lr_image)[0])
+
+
+def compare(image: np.ndarray, item: Mapping[str, Any], *, border: int, jpeg: bool = False) -> ImageResult:
+    """The figures of one restored image, (H, W, C) uint8, against the ground truth of its item.
+
+    Raises:
+        UserError: the image is too small to be judged.
+    """
+    reference = to_image(unit_range(item["H"]))
+    image_y, reference_y = luma(image), luma(reference)
+    try:
+        return ImageResult(
+            L_path=item["L_path"],
+            H_path=item["H_path"],
+            ssim=ssim(image, reference, border=border),
+            psnr=psnr(image, reference, border=border),
+            psnr_y=psnr(image_y, reference_y, border=border),
+            ssim_y=ssim(image_y, reference_y, border=border),
+            psnrb=psnrb(image, reference, border=border) if jpeg else None,
+            psnrb_y=psnrb(image_y, reference_y, border=border) if jpeg else None,
+        )
+    except UserError as error:
+        raise UserError(f"{item['H_path']}: {error}") from error
+
+
+def evaluate(
+    restore: Restore,
+    dataset: Dataset,
+    *,
+    border: int,
+    device: torch.device,
+    jpeg: bool = False,
+    on_image: OnImage | None = None,
+) -> list[ImageResult]:
+    """Restore and compare every image of a dataset, shared out over the processes; all get all results.
+
+    Args:
+        border: HR pixels left out on each side.
+        jpeg: whether to report PSNR-B too.
+        on_image: called with each restored image and its figures, in the process that restored it.
+    """
+    results = []
+    for index, item, image in restore_all(restore, dataset, device=device):
+        result = compare(image, item, border=border, jpeg=jpeg)
+        if on_image:
+            on_image(image, result)
+        results.append((index, result))
+    return [result for _, result in sorted(dist.gather(results), key=lambda indexed: indexed[0])]
+
+
+def average(results: Sequence[ImageResult]) -> dict[str, float]:
+    """The mean of each figure that the images have."""
+    rows = [result.figures() for result in results]
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

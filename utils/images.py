@@ -1,0 +1,122 @@
+"""Reading, writing and resizing images; channel order and value ranges are decided here and nowhere else.
+
+Arrays are (H, W, C) uint8 in RGB order, or (H, W, 1) for gray; tensors are (C, H, W) in [0, 1].
+"""
+
+import os
+from math import ceil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from utils.errors import UserError
+
+EXIF_ORIENTATION = 0x0112
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+
+def read_image(path: Path, *, channels: int) -> np.ndarray:
+    """Read a file as (H, W, channels) uint8; colour becomes gray, and gray colour, where `channels` asks for it.
+
+    Raises:
+        UserError: the file is missing or not an image that can be decoded.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f"{path}: cannot be read as an image")
+    return image[..., None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) as `read_image` will give them, from the file's header, without decoding the pixels.
+
+    Raises:
+        UserError: the file is not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # OpenCV turns a JPEG upright as it reads it; of other formats, Pillow would decode the pixels to tell.
+            quarter_turn = image.format == "JPEG" and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image") from error
+    return (width, height) if quarter_turn else (height, width)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, C) uint8 RGB or gray under `path`, whose suffix names the format; whole or not at all.
+
+    Raises:
+        UserError: the folder or file cannot be written.
+    """
+    bgr = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(partial), bgr):
+            raise UserError(f"{path}: cannot be written")
+        partial.replace(path)
+    except (OSError, cv2.error) as error:
+        raise UserError(f"{path}: cannot be written ({error})") from error
+
+
+def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
+    """Compress (H, W, C) uint8 by OpenCV's JPEG of this quality, 0 to 100, and decode it again."""
+    bgr = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE if image.shape[2] == 1 else cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded two lines above
+    return decoded[..., None] if image.shape[2] == 1 else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, C) uint8 -> (C, H, W) uint8; the values become [0, 1] on the device, in `unit_range`."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def unit_range(image: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]; floating-point tensors are [0, 1] already and pass through."""
+    return image if image.is_floating_point() else image.float().div_(255)
+
+
+def to_image(tensor: Tensor) -> np.ndarray:
+    """(C, H, W) in [0, 1], clamped and rounded -> (H, W, C) uint8."""
+    return tensor.detach().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def imresize(image: Tensor, scale: float) -> Tensor:
+    """MATLAB's bicubic `imresize` of (C, H, W) floating-point: antialiased, output sizes rounded up.
+
+    PyTorch's antialiased kernel is MATLAB's; what differs is the border, which MATLAB reflects. So the image is
+    reflected outwards by more than the kernel reaches, resized, and cropped. The margin is a multiple of 1/scale,
+    which keeps the sampling positions.
+    """
+    _, height, width = image.shape
+    out_height, out_width = ceil(height * scale), ceil(width * scale)
+    shrink = max(round(1 / scale), 1)
+    before = 4 * shrink
+    rows, columns = (
+        symmetric_indices(size, before, before + -size % shrink, device=image.device) for size in (height, width)
+    )
+    padded = image[:, rows][:, :, columns][None]
+    size = (round(padded.shape[2] * scale), round(padded.shape[3] * scale))
+    resized = F.interpolate(padded, size=size, mode="bicubic", antialias=True, align_corners=False)[0]
+    top = round(before * scale)
+    return resized[:, top : top + out_height, top : top + out_width]
+
+
+def symmetric_indices(size: int, before: int, after: int, *, device: torch.device | None = None) -> Tensor:
+    """Indices that extend `size` pixels to both sides by reflection that repeats the edge pixel."""
+    index = torch.arange(-before, size + after, device=device) % (2 * size)
+    return torch.minimum(index, 2 * size - 1 - index)
+
+
+def bicubic_down(image: np.ndarray, scale: int) -> np.ndarray:
+    """(H, W, C) uint8 -> its MATLAB-bicubic LR image, (H//scale, W//scale, C) uint8; odd rows are cut off first."""
+    height, width = (size - size % scale for size in image.shape[:2])
+    return to_image(imresize(to_tensor(image[:height, :width]).double() / 255, 1 / scale))

@@ -1,0 +1,410 @@
+"""The option file: its schema, and how it is read. Names are KAIR's; every key is checked, none is guessed."""
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import json5
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from utils.errors import UserError
+
+
+def not_a_boolean(value: Any) -> Any:
+    """Keep `true` from being taken for 1, as Python would."""
+    if isinstance(value, bool):
+        raise ValueError(f"should be a number, but is {json.dumps(value)}")
+    return value
+
+
+Channels = Annotated[Literal[1, 3], BeforeValidator(not_a_boolean)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+PerRSTB = Annotated[list[PositiveInt], Field(min_length=1)]
+NAME = r"^\w[\w.+-]*$"  # of a file or folder, so no slashes and no leading dots
+RSTBPair = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
+
+
+# Pydantic's wording where it would puzzle a reader of JSON.
+EXPECTED = {
+    "model_type": "should be a section in braces",
+    "string_pattern_mismatch": "should consist of letters, digits, '_', '.', '+' and '-'",
+    "too_short": "should have at least {min_length} entries",
+    "too_long": "should have at most {max_length} entries",
+}
+
+
+class Section(BaseModel):
+    """A part of the option file: unknown keys are errors, values keep their JSON type, nothing changes afterwards."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class PathOptions(Section):
+    """Folders and files."""
+
+    root: str = "superresolution"
+    """Folder of the task folders."""
+    pretrained_netG: str | None = None
+    """Weights that the student starts from; ignored once the task has a checkpoint of its own."""
+    pretrained_netE: str | None = None
+    """Weights that the student's moving average starts from; without them, those of `pretrained_netG`."""
+    pretrained_netTeacher: str | None = None
+    """Weights of the frozen teacher."""
+    cache: str | None = None
+    """Folder for files derived from the datasets; without it, beside each dataset."""
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """`cache` as a path."""
+        return None if self.cache is None else Path(self.cache)
+
+
+class TestSet(Section):
+    """A dataset for validation, used whole."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    name: str = Field(pattern=NAME)
+    """Name in the log, in metrics.jsonl and of the folder of restored images."""
+    dataset_type: Literal["sr"] = "sr"
+    """Kind of degradation."""
+    dataroot_H: str
+    """Folder of HR images."""
+    dataroot_L: str | None = None
+    """Folder of LR images, paired by name with or without `x<scale>`; null: made by MATLAB-compatible bicubic."""
+
+
+class TrainSet(TestSet):
+    """The dataset for training, of which random crops are used."""
+
+    H_size: PositiveInt = 192
+    """Height and width of the HR crop, in pixels; a multiple of the scale."""
+    dataloader_shuffle: bool = True
+    """Whether each epoch goes through the images in a new random order."""
+    dataloader_num_workers: NonNegativeInt = 4
+    """Processes that load data, for each training process."""
+    dataloader_batch_size: PositiveInt = 32
+    """Crops of one iteration, over all training processes together."""
+
+
+class Datasets(Section):
+    """The training set, and any number of test sets whose keys begin with `test`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, TestSet]
+
+    train: TrainSet
+    """The training set."""
+
+    @property
+    def tests(self) -> list[TestSet]:
+        """The test sets, in the order of the file."""
+        return list(self.__pydantic_extra__.values())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, raw: Any) -> Any:
+        unknown = [key for key in raw if key != "train" and not key.startswith("test")] if isinstance(raw, dict) else []
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r}; expected 'train' or a name that begins with 'test'")
+        return raw
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Datasets":
+        names = [test.name for test in self.tests]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two test sets have the same name ({', '.join(names)})")
+        return self
+
+
+class Network(Section):
+    """The arguments of `models.network_swinir.SwinIR`; the defaults shown are the published constructor's."""
+
+    net_type: Literal["swinir", "swinir_student"] = "swinir"
+    """SwinIR, or SwinIR with the student's widths and depths as defaults."""
+    img_size: PositiveInt = 64
+    """LR height and width that the saved `attn_mask` buffers are written for; any size can be restored."""
+    patch_size: PositiveInt = 1
+    """Divides `img_size`; tokens are always single pixels."""
+    in_chans: Channels = 3
+    """Channels of the image; follows `n_channels`."""
+    embed_dim: PositiveInt = 96
+    """Channels of the features."""
+    depths: PerRSTB = [6, 6, 6, 6]
+    """Swin Transformer blocks of each RSTB."""
+    num_heads: PerRSTB = [6, 6, 6, 6]
+    """Attention heads of each RSTB; each divides `embed_dim`."""
+    window_size: PositiveInt = 7
+    """Height and width of the attention windows, in LR pixels."""
+    mlp_ratio: PositiveFloat = 4.0
+    """Hidden channels of the MLP over `embed_dim`."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have a bias."""
+    qk_scale: PositiveFloat | None = None
+    """Factor of the attention logits; null: 1/sqrt(embed_dim/num_heads)."""
+    drop_rate: Rate = 0.0
+    """Dropout after embedding, projection and MLP."""
+    attn_drop_rate: Rate = 0.0
+    """Dropout of attention weights."""
+    drop_path_rate: Rate = 0.1
+    """Stochastic depth of the last block, rising linearly from 0 at the first."""
+    norm_layer: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"
+    """Normalisation of the tokens; published weights need LayerNorm."""
+    ape: bool = False
+    """Learnt absolute position embedding; binds the network to inputs of `img_size`."""
+    patch_norm: bool = True
+    """Whether the first tokens are normalised."""
+    use_checkpoint: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    upscale: Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(not_a_boolean)] = 2
+    """Up-sampling factor; follows `scale`."""
+    img_range: PositiveFloat = 1.0
+    """The network works on [0, 1] images times this number."""
+    upsampler: Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""] | None = ""
+    """Reconstruction: classical SR, lightweight SR, real-world SR, or none."""
+    resi_connection: Literal["1conv", "3conv"] = "1conv"
+    """Convolution that closes each RSTB."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor arguments that the option file sets."""
+        return self.model_dump(exclude_unset=True, exclude={"net_type"})
+
+
+class TrainOptions(Section):
+    """Losses, optimizer, schedule and intervals; iterations are optimizer steps."""
+
+    distillation_type: Literal["none", "response", "feature"] = "none"
+    """none: l_g_L1; response: + l_g_distill; feature: + l_g_feature."""
+    G_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
+    """Loss between the student's output and the ground truth."""
+    G_lossfn_weight: NonNegativeFloat = 1.0
+    """Weight of l_g_L1."""
+    distill_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
+    """Loss between the student's output and the teacher's."""
+    distill_lossfn_weight: NonNegativeFloat = 1.0
+    """Weight of l_g_distill."""
+    start_distill_iter: NonNegativeInt = 0
+    """Iterations before l_g_distill joins."""
+    feature_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
+    """Loss between the student's RSTB features and the teacher's translated ones."""
+    feature_lossfn_weight: NonNegativeFloat = 1.0
+    """Weight of l_g_feature."""
+    start_feature_iter: NonNegativeInt = 0
+    """Iterations before l_g_feature joins."""
+    feature_pairs: Annotated[list[RSTBPair], Field(min_length=1)] = [[0, 0], [1, 1], [2, 2], [3, 3]]
+    """Which RSTBs are compared: [student's, teacher's], counted from 0."""
+    E_decay: Rate = 0.999
+    """Decay of the student's exponential moving average; 0: the average is the student itself."""
+    G_optimizer_type: Literal["adam"] = "adam"
+    """Optimizer."""
+    G_optimizer_lr: PositiveFloat = 2e-4
+    """Learning rate at the start."""
+    G_optimizer_betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    """Adam's decay rates."""
+    G_optimizer_wd: NonNegativeFloat = 0.0
+    """Weight decay."""
+    G_optimizer_clipgrad: PositiveFloat | None = None
+    """Largest norm of the gradient of student and translators together; null: no limit."""
+    G_scheduler_type: Literal["MultiStepLR"] = "MultiStepLR"
+    """Learning-rate schedule."""
+    G_scheduler_milestones: list[PositiveInt] = []
+    """Iterations from which the learning rate is multiplied once more by gamma."""
+    G_scheduler_gamma: PositiveFloat = 0.5
+    """Factor at each milestone."""
+    total_iter: PositiveInt
+    """Iterations after which training stops."""
+    checkpoint_test: PositiveInt = 5000
+    """Iterations between validations."""
+    checkpoint_save: PositiveInt = 5000
+    """Iterations between checkpoints."""
+    checkpoint_print: PositiveInt = 200
+    """Iterations between log lines."""
+    manual_seed: NonNegativeInt = 0
+    """Seed of weights, data order, crops and stochastic depth."""
+
+
+class Options(Section):
+    """One experiment."""
+
+    task: str = Field(pattern=NAME)
+    """Name of the experiment and of its folder below `path.root`."""
+    model: Literal["plain"] = "plain"
+    """Training step: `models.model_plain.ModelPlain`."""
+    scale: Literal[2, 3, 4, 8]
+    """Super-resolution factor."""
+    n_channels: Channels = 3
+    """1: grayscale, 3: RGB."""
+    path: PathOptions = PathOptions()
+    """Folders and files."""
+    datasets: Datasets
+    """Training and test sets."""
+    netG: Network
+    """The student, which is the network that is trained."""
+    netTeacher: Network = Network()
+    """The teacher; keys left out are those of SwinIR-M for `scale`."""
+    train: TrainOptions
+    """Losses, optimizer, schedule and intervals."""
+
+    @property
+    def task_folder(self) -> Path:
+        """Where everything that this experiment writes goes."""
+        return Path(self.path.root) / self.task
+
+    @property
+    def models_folder(self) -> Path:
+        """Where its checkpoints go."""
+        return self.task_folder / "models"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_on_scale_and_channels(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        passed = {
+            key: raw[source] for key, source in (("upscale", "scale"), ("in_chans", "n_channels")) if source in raw
+        }
+        networks = {key: raw[key] for key in ("netG", "netTeacher") if isinstance(raw.get(key), dict)}
+        return raw | {key: passed | network for key, network in networks.items()}
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Options":
+        for key, network in (("netG", self.netG), ("netTeacher", self.netTeacher)):
+            given = network.arguments()
+            if given.get("upscale", self.scale) != self.scale:
+                raise ValueError(f"{key}.upscale: {network.upscale} does not fit scale {self.scale}")
+            if given.get("in_chans", self.n_channels) != self.n_channels:
+                raise ValueError(f"{key}.in_chans: {network.in_chans} does not fit n_channels {self.n_channels}")
+        if self.datasets.train.H_size % self.scale:
+            raise ValueError(
+                f"datasets.train.H_size: {self.datasets.train.H_size} is not a multiple of scale {self.scale}"
+            )
+        if self.train.distillation_type != "none" and self.path.pretrained_netTeacher is None:
+            raise ValueError(
+                f"path.pretrained_netTeacher: missing, but distillation_type is {self.train.distillation_type!r}"
+            )
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write what was set, overrides included, as JSON that `load` reads back to the same options."""
+        path.write_text(json.dumps(self.model_dump(exclude_unset=True), indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Options:
+    """Read and check an option file, JSON with comments; `overrides` are `key.key=value`.
+
+    Raises:
+        UserError: the file or an override cannot be read, or a key or value is not valid.
+    """
+    try:
+        raw = json5.loads(path.read_text(encoding="utf-8"), allow_duplicate_keys=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: the file should hold one JSON object")
+    for override in overrides:
+        apply_override(raw, override)
+    try:
+        return Options.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe(error)}") from error
+
+
+def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Options]:
+    """Read option files that are to run one after another, and see that their inputs are there or will be.
+
+    Raises:
+        UserError: as `load`, or two files are the same task, or a file of weights is missing.
+    """
+    loaded: list[Options] = []
+    for path in paths:
+        options = load(path, overrides)
+        earlier = [other.task_folder.resolve() for other in loaded]
+        if options.task_folder.resolve() in earlier:
+            raise UserError(f"{path}: task: {options.task!r} is the task of an earlier file, too")
+        for key in ("pretrained_netG", "pretrained_netE", "pretrained_netTeacher"):
+            weights = getattr(options.path, key)
+            unused = key == "pretrained_netTeacher" and options.train.distillation_type == "none"
+            if weights is None or unused or Path(weights).is_file():
+                continue
+            if not any(folder in Path(weights).resolve().parents for folder in earlier):
+                raise UserError(f"{path}: path.{key}: there is no file {weights}")
+        loaded.append(options)
+    return loaded
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set `train.total_iter=200` in the raw options; the value is JSON, or else a string."""
+    dotted, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override}: expected key=value, for example train.total_iter=200")
+    try:
+        value = json5.loads(text)
+    except ValueError:
+        value = text
+    *sections, key = dotted.split(".")
+    for name in sections:
+        raw = raw.setdefault(name, {})
+        if not isinstance(raw, dict):
+            raise UserError(f"--set {override}: {name} is not a section")
+    raw[key] = value
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem in one sentence that names the key, what was found and what was expected."""
+    problems = error.errors(include_url=False)
+    first, more = problems[0], len(problems) - 1
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        text = f"{key}: unknown key; {suggest(first['loc'])}"
+    elif first["type"] == "missing":
+        text = f"{key}: this key is missing"
+    elif first["type"] == "value_error":
+        text = f"{key}: {first['ctx']['error']}".removeprefix(": ")
+    else:
+        expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input ")).format(**first.get("ctx", {}))
+        text = f"{key}: {expected}, but is {json.dumps(first['input'], default=repr)}"
+    return text + (f" (and {more} more)" if more else "")
+
+
+def suggest(loc: tuple[int | str, ...]) -> str:
+    """A hint at the key that was probably meant."""
+    *parents, key = (str(part) for part in loc)
+    section: type[Section] = Options
+    for parent in parents:
+        section = subsections(section).get(parent, TestSet)
+    siblings = list(section.model_fields)
+    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
+    elsewhere = [dotted for dotted in dotted_keys(Options) if dotted.rpartition(".")[2] == key]
+    if not close and elsewhere:
+        return f"did you mean {elsewhere[0]}?"
+    nearest = close or difflib.get_close_matches(key, siblings, n=1, cutoff=0.0)
+    return f"did you mean {'.'.join([*parents, *nearest])}?"
+
+
+def subsections(section: type[Section]) -> dict[str, type[Section]]:
+    """The keys of a section that hold sections."""
+    fields = {key: field.annotation for key, field in section.model_fields.items()}
+    return {key: kind for key, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Section)}
+
+
+def dotted_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Every key below `section`, written `section.key`."""
+    for key in section.model_fields:
+        yield prefix + key
+        if key in subsections(section):
+            yield from dotted_keys(subsections(section)[key], f"{prefix}{key}.")
