@@ -78,7 +78,7 @@ def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     blocks = [count_children(weights, f"layers.{i}.residual_group.blocks.") for i in range(depths)]
     first = "layers.0.residual_group.blocks.0"
     window_size = isqrt(weights[f"{first}.attn.relative_position_index"].shape[0])
-    mask = weights.get("layers.0.residual_group.blocks.1.attn_mask")
+    mask = next((value for name, value in weights.items() if name.endswith("attn_mask")), None)
     upsampler, upscale = upsampler_from_weights(weights, in_chans)
     return {
         "img_size": window_size if mask is None else window_size * isqrt(mask.shape[0]),

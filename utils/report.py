@@ -128,7 +128,7 @@ def most_different_window(images: Sequence[np.ndarray]) -> tuple[slice, slice]:
 
 
 def plot_comparison(tasks: Sequence[Task], path: Path) -> None:
-    """Bicubic, every task and the ground truth, in a window of each image where the tasks differ most."""
+    """Bicubic, every task with its PSNR on Y of the whole image, and the ground truth, where the tasks differ most."""
     record = tasks[0].validations()[-1]
     results = test_results(record)[:MAX_PICTURES]
     columns = ["bicubic", *(task.options.task for task in tasks), "ground truth"]
@@ -144,9 +144,12 @@ def plot_comparison(tasks: Sequence[Task], path: Path) -> None:
         restored = [read_image(file, channels=tasks[0].options.n_channels) for file in saved]
         pictures = [bicubic_image(result, tasks[0].options), *restored, hr_image(result, tasks[0].options)]
         window = most_different_window(restored)
-        for axis, title, picture in zip(row, columns, pictures, strict=True):
+        of_tasks = [image for task in tasks for image in test_results(task.validations()[-1])]
+        psnrs = [image.psnr_y for image in of_tasks if image.H_path == result.H_path]
+        titles = [columns[0], *(f"{n}\n{v:.2f} dB" for n, v in zip(columns[1:-1], psnrs, strict=True)), columns[-1]]
+        for axis, title, picture in zip(row, titles, pictures, strict=True):
             axis.imshow(picture[window], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axis.set_title(title, fontsize="small", wrap=True)
+            axis.set_title(title, fontsize="small")
             axis.set_axis_off()
     figure.savefig(path, dpi=120)
     plt.close(figure)
