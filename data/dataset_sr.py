@@ -12,14 +12,17 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
-from data.folders import Pair, bicubic_folder, check_crop_fits, make_bicubic_lr, pair_images
+from data.folders import Pair, check_crop_fits, derived_folder, make_bicubic_lr, pair_images
+from data.image_store import ImageStore
 from data.sampler import Draw, StepSampler
 from utils import dist
 from utils.errors import UserError
 from utils.images import read_image, to_tensor
 from utils.options import Options, TestSet, TrainSet
+
+ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
 class Item(TypedDict):
@@ -35,21 +38,32 @@ Batch = dict[str, Any]  # an `Item` whose tensors have a batch dimension and who
 
 
 class SRImages(Dataset[Item]):
-    """Whole pairs in the order of their names; HR is cut to scale times LR, as in the published test script."""
+    """Whole pairs in the order of their names; HR is cut to scale times LR, as in the published test script.
 
-    def __init__(self, pairs: Sequence[Pair], *, scale: int, channels: int) -> None:
+    Args:
+        store: where the pixels come from, LR images first, instead of the files.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *, scale: int, channels: int, store: ImageStore | None = None) -> None:
         self.pairs = pairs
         self.scale = scale
         self.channels = channels
+        self.store = store
 
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def pixels(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR as (H, W, C) uint8."""
+        if self.store is None:
+            lr, hr = (read_image(path, channels=self.channels) for path in (self.pairs[index].L, self.pairs[index].H))
+        else:
+            lr, hr = self.store[index], self.store[index + len(self)]
+        return lr, hr[: self.scale * lr.shape[0], : self.scale * lr.shape[1]]
+
     def __getitem__(self, index: int) -> Item:
-        pair = self.pairs[index]
-        lr, hr = (read_image(path, channels=self.channels) for path in (pair.L, pair.H))
-        hr = hr[: self.scale * lr.shape[0], : self.scale * lr.shape[1]]
-        return Item(L=to_tensor(lr), H=to_tensor(hr), L_path=str(pair.L), H_path=str(pair.H))
+        lr, hr = self.pixels(index)
+        return Item(L=to_tensor(lr), H=to_tensor(hr), L_path=str(self.pairs[index].L), H_path=str(self.pairs[index].H))
 
 
 class SRCrops(Dataset["Item | UserError"]):
@@ -68,34 +82,42 @@ class SRCrops(Dataset["Item | UserError"]):
 
     def __getitem__(self, draw: Draw) -> Item | UserError:
         try:
-            item = self.images[draw.image]
+            lr, hr = self.images.pixels(draw.image)
         except UserError as error:
             return error  # as an item: raised in a worker process it would arrive wrapped in a traceback
         rng = np.random.default_rng([self.seed, draw.position])
-        height, width = item["L"].shape[1:]
+        height, width, _ = lr.shape
         top, left, orientation = rng.integers([height - self.L_size + 1, width - self.L_size + 1, 8]).tolist()
-        scale = self.images.scale
-        item["L"] = reorient(crop(item["L"], top, left, self.L_size), orientation)
-        item["H"] = reorient(crop(item["H"], scale * top, scale * left, scale * self.L_size), orientation)
-        return item
+        scale, pair = self.images.scale, self.images.pairs[draw.image]
+        lr = reorient(crop(lr, top, left, self.L_size), orientation)
+        hr = reorient(crop(hr, scale * top, scale * left, scale * self.L_size), orientation)
+        return Item(L=to_tensor(lr), H=to_tensor(hr), L_path=str(pair.L), H_path=str(pair.H))
 
 
-def crop(image: Tensor, top: int, left: int, size: int) -> Tensor:
-    """The (C, size, size) window of (C, H, W) whose first pixel is (top, left)."""
-    return image[:, top : top + size, left : left + size]
+def crop(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
+    """The (size, size, C) window of (H, W, C) whose first pixel is (top, left)."""
+    return image[top : top + size, left : left + size]
 
 
-def reorient(image: Tensor, orientation: int) -> Tensor:
-    """One of the eight flips and rotations of (..., H, W): quarter turns 0 to 3, mirrored from 4 on."""
+def reorient(image: np.ndarray, orientation: int) -> np.ndarray:
+    """A copy in one of the eight flips and rotations of (H, W, C): quarter turns 0 to 3, mirrored from 4 on."""
+    turned = image.copy()
     if orientation >= 4:
-        image = image.flip(-1)
-    return image.rot90(orientation % 4, dims=(-2, -1)).contiguous()
+        turned = cv2.flip(turned, 1)
+    if orientation % 4:
+        turned = cv2.rotate(turned, ROTATIONS[orientation % 4])
+    return turned.reshape(*turned.shape[:2], image.shape[2])  # OpenCV drops the only channel of gray images
 
 
 def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
-    """Stack the items of a batch, or hand on the first error among them."""
-    errors = [item for item in items if isinstance(item, UserError)]
-    return errors[0] if errors else default_collate(list(items))
+    """Stack the items of a batch, channels last in memory, or hand on the first error among them."""
+    whole: list[Item] = []
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+        whole.append(item)
+    stacked = {key: torch.stack([item[key].movedim(0, -1) for item in whole]).movedim(-1, 1) for key in ("L", "H")}
+    return stacked | {key: [item[key] for item in whole] for key in ("L_path", "H_path")}
 
 
 def training_batches(crops: SRCrops, options: Options, *, first_step: int) -> Iterator[Batch]:
@@ -150,39 +172,52 @@ def sr_pairs(folder_H: Path, folder_L: Path | None, *, scale: int, cache: Path |
         UserError: folders, names or sizes do not pair, or the LR images cannot be written.
     """
     if folder_L is None:
-        folder_L = bicubic_folder(folder_H, scale=scale, cache=cache)
+        folder_L = derived_folder(folder_H, "LR_bicubic", cache=cache) / f"X{scale}"
         with dist.main_first():
             make_bicubic_lr(folder_H, folder_L, scale=scale)
     return pair_images(folder_H, folder_L, scale=scale)
 
 
-def define_images(dataset: TrainSet | TestSet, options: Options) -> SRImages:
+def define_pairs(dataset: TrainSet | TestSet, options: Options) -> list[Pair]:
     """The pairs of one dataset of the option file.
 
     Raises:
         UserError: as `sr_pairs`.
     """
     folder_L = None if dataset.dataroot_L is None else Path(dataset.dataroot_L)
-    pairs = sr_pairs(Path(dataset.dataroot_H), folder_L, scale=options.scale, cache=options.path.cache_folder)
-    return SRImages(pairs, scale=options.scale, channels=options.n_channels)
+    return sr_pairs(Path(dataset.dataroot_H), folder_L, scale=options.scale, cache=options.path.cache_folder)
 
 
 def define_tests(options: Options) -> dict[str, SRImages]:
     """The test sets of the option file, by name.
 
     Raises:
-        UserError: as `define_images`.
+        UserError: as `sr_pairs`.
     """
-    return {test.name: define_images(test, options) for test in options.datasets.tests}
+    return {
+        test.name: SRImages(define_pairs(test, options), scale=options.scale, channels=options.n_channels)
+        for test in options.datasets.tests
+    }
 
 
 def define_crops(options: Options) -> SRCrops:
-    """The training crops of the option file.
+    """The training crops of the option file, from the decoded-image store unless it says otherwise.
 
     Raises:
-        UserError: as `define_images`, or an image is smaller than the crop.
+        UserError: as `sr_pairs` and `ImageStore`, or an image is smaller than the crop.
     """
     train = options.datasets.train
-    images = define_images(train, options)
-    check_crop_fits(images.pairs, H_size=train.H_size)
+    pairs = define_pairs(train, options)
+    check_crop_fits(pairs, H_size=train.H_size)
+    store = None if train.cache == "none" else define_store(pairs, options)
+    images = SRImages(pairs, scale=options.scale, channels=options.n_channels, store=store)
     return SRCrops(images, H_size=train.H_size, seed=options.train.manual_seed)
+
+
+def define_store(pairs: Sequence[Pair], options: Options) -> ImageStore:
+    """The decoded pixels of the training pairs, LR images first, beside the dataset or below `path.cache`."""
+    folder_H = Path(options.datasets.train.dataroot_H)
+    files = [pair.L for pair in pairs] + [pair.H for pair in pairs]
+    label = f"{folder_H.name}-x{options.scale}-{options.n_channels}ch"
+    folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
+    return ImageStore(files, channels=options.n_channels, folder=folder, label=label)

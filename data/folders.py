@@ -107,11 +107,11 @@ def shorten(names: Iterable[str]) -> str:
     return ", ".join(ordered[:5]) + more
 
 
-def bicubic_folder(folder_H: Path, *, scale: int, cache: Path | None) -> Path:
-    """Where the LR images made from `folder_H` are kept: beside it, or below `cache`."""
+def derived_folder(folder_H: Path, kind: str, *, cache: Path | None) -> Path:
+    """Where files made from the images of `folder_H` are kept: beside it, or below `cache`."""
     if cache is None:
-        return folder_H.with_name(f"{folder_H.name}_LR_bicubic") / f"X{scale}"
-    return cache / "_".join([*folder_H.resolve().parts[1:], "LR_bicubic"]) / f"X{scale}"
+        return folder_H.with_name(f"{folder_H.name}_{kind}")
+    return cache / "_".join([*folder_H.resolve().parts[1:], kind])
 
 
 def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> None:

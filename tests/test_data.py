@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.dataset_sr import Batch, Item, SRCrops, define_crops, define_images, define_tests, training_batches
-from data.folders import Pair, bicubic_folder, check_known_count, list_images, make_bicubic_lr, pair_images
+from data.dataset_sr import Batch, Item, SRCrops, define_crops, define_pairs, define_tests, training_batches
+from data.folders import Pair, check_known_count, derived_folder, list_images, make_bicubic_lr, pair_images
 from data.sampler import Draw, StepSampler
 from utils.errors import UserError
 from utils.images import bicubic_down, read_image, write_image
@@ -177,9 +177,9 @@ class TestBicubicLR:
 
     def test_two_datasets_do_not_share_a_folder_of_the_cache(self, tmp_path: Path) -> None:
         folders = {
-            bicubic_folder(tmp_path / name / "HR", scale=scale, cache=tmp_path / "cache")
+            derived_folder(tmp_path / name / "HR", kind, cache=tmp_path / "cache")
             for name in ("Set5", "Set14")
-            for scale in (2, 4)
+            for kind in ("LR_bicubic", "stores")
         }
         assert len(folders) == 4
 
@@ -191,7 +191,7 @@ class TestBicubicLR:
         (tmp_path / blocked).write_text("a file")
         options = Options.model_validate(raw_options)
         with pytest.raises(UserError, match=f"^{tmp_path}/HR_LR_bicubic/X4: .*cannot be written .*path.cache"):
-            define_images(options.datasets.train, options)
+            define_pairs(options.datasets.train, options)
 
     def test_an_hr_image_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
         hr = fill(tmp_path / "HR", "a.png", "b.png")
@@ -347,7 +347,7 @@ class TestTrainingBatches:
     def test_a_damaged_image_that_only_decoding_reveals_is_named(
         self, define: Callable[..., Options], tmp_path: Path, folder: str, workers: int
     ) -> None:
-        options = define(dataloader_num_workers=workers, dataloader_shuffle=False)
+        options = define(dataloader_num_workers=workers, dataloader_shuffle=False, cache="none")
         damaged = sorted((tmp_path / folder).iterdir())[4]
         damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
         batches = training_batches(define_crops(options), options, first_step=0)

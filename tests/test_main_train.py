@@ -250,7 +250,7 @@ def test_a_batch_that_cannot_be_split_is_refused_by_every_process(toy: dict[str,
 def test_an_image_that_only_decoding_reveals_as_damaged_stops_the_run_with_its_name(
     toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    toy["datasets"]["train"]["dataloader_num_workers"] = 1
+    toy["datasets"]["train"] |= {"dataloader_num_workers": 1, "cache": "none"}
     file = write(toy, tmp_path / "toy.json")
     train_here(monkeypatch, "--opt", file, "--set", "train.total_iter=1")
     folder_H = Path(toy["datasets"]["train"]["dataroot_H"])

@@ -75,8 +75,8 @@ def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, C) uint8 -> (C, H, W) uint8; the values become [0, 1] on the device, in `unit_range`."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    """(..., H, W, C) uint8 -> (..., C, H, W) uint8, channels last in memory; `unit_range` makes it [0, 1] later."""
+    return torch.from_numpy(np.require(image, requirements="W")).movedim(-1, -3)
 
 
 def unit_range(image: Tensor) -> Tensor:

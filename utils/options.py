@@ -94,6 +94,8 @@ class TrainSet(TestSet):
 
     H_size: PositiveInt = 192
     """Height and width of the HR crop, in pixels; a multiple of the scale."""
+    cache: Literal["memmap", "none"] = "memmap"
+    """memmap: decode every image once into a file, of which crops are slices; none: decode for each crop."""
     dataloader_shuffle: bool = True
     """Whether each epoch goes through the images in a new random order."""
     dataloader_num_workers: NonNegativeInt = 4

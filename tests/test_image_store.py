@@ -1,0 +1,114 @@
+"""The decoded-image store: the pixels of the files, kept, rebuilt when they change, and built by one process only."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.image_store import ImageStore
+from tests.conftest import ROOT, make_image
+from utils.errors import UserError
+from utils.images import read_image, write_image
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Images of different sizes."""
+    paths = [tmp_path / "HR" / f"{index}.png" for index in range(5)]
+    for index, path in enumerate(paths):
+        write_image(path, make_image(20 + index, 30 - index, seed=index))
+    return paths
+
+
+def open_store(files: list[Path], folder: Path, channels: int = 3) -> ImageStore:
+    return ImageStore(files, channels=channels, folder=folder, label="HR-x4")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_holds_the_pixels_of_the_files(channels: int, files: list[Path], tmp_path: Path) -> None:
+    store = open_store(files, tmp_path / "stores", channels)
+    assert len(store) == 5
+    for index, path in enumerate(files):
+        np.testing.assert_array_equal(store[index], read_image(path, channels=channels))
+    assert store.path.stat().st_size == sum((20 + i) * (30 - i) * channels for i in range(5))
+
+
+def test_it_is_built_once_and_again_when_a_file_changes(files: list[Path], tmp_path: Path) -> None:
+    first = open_store(files, tmp_path / "stores")
+    built = first.path.stat().st_mtime_ns
+    again = open_store(files, tmp_path / "stores")
+    assert (again.path, again.path.stat().st_mtime_ns) == (first.path, built)
+    write_image(files[2], make_image(22, 28, seed=99))
+    changed = open_store(files, tmp_path / "stores")
+    np.testing.assert_array_equal(changed[2], read_image(files[2], channels=3))
+    assert [path.name for path in (tmp_path / "stores").iterdir()] == [changed.path.name]
+
+
+def test_it_travels_to_other_processes_without_its_pixels(files: list[Path], tmp_path: Path) -> None:
+    store = open_store(files, tmp_path / "stores")
+    expected = store[3].copy()
+    assert len(pickle.dumps(store)) < 2000
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (pixels,) = pool.map(store.__getitem__, [3])
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_all_damaged_images_are_named_and_nothing_is_kept(files: list[Path], tmp_path: Path) -> None:
+    for path in files[1:3]:
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError) as error:
+        open_store(files, tmp_path / "stores")
+    assert all(f"{path}: cannot be read as an image" in str(error.value) for path in files[1:3])
+    assert list((tmp_path / "stores").iterdir()) == []
+
+
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.image_store.free_bytes", lambda _: 100)
+    with pytest.raises(UserError, match=r"set path\.cache to another disk, or datasets\.train\.cache to \"none\""):
+        open_store(files, tmp_path / "stores")
+    assert list((tmp_path / "stores").iterdir()) == []
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from data.image_store import ImageStore
+folder = Path(sys.argv[1])
+store = ImageStore(sorted((folder / "HR").iterdir()), channels=3, folder=folder / "stores", label="HR-x4")
+print(sum(int(store[index].sum()) for index in range(len(store))))
+"""
+
+
+def start_building(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_build_that_is_killed_leaves_no_store_and_no_waste(tmp_path: Path) -> None:
+    files = [tmp_path / "HR" / f"{index:02d}.png" for index in range(24)]
+    for index, path in enumerate(files):
+        write_image(path, make_image(600, 800, seed=index))
+    expected = sum(int(read_image(path, channels=3).sum()) for path in files)
+    process = start_building(tmp_path)
+    while not list(tmp_path.glob("stores/*.partial")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert list(tmp_path.glob("stores/*.u8")) == []
+    both = [start_building(tmp_path) for _ in range(2)]
+    for builder in both:
+        printed, errors = builder.communicate()
+        assert builder.returncode == 0, errors
+        assert int(printed) == expected
+    assert [path.suffix for path in (tmp_path / "stores").iterdir()] == [".u8"]
