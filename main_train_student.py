@@ -7,7 +7,7 @@ processes: `torchrun --nproc_per_node=N main_train_student.py --opt ...`.
 import argparse
 from pathlib import Path
 
-from data.dataset_sr import define_crops, define_tests, training_batches
+from data.dataset_sr import define_crops, define_taught, define_tests, training_batches
 from models.model_plain import ModelPlain, check_networks
 from models.training import Training
 from utils import dist
@@ -33,6 +33,8 @@ def main() -> None:
         for options, (crops, tests) in zip(experiments, data, strict=True):
             model = ModelPlain(options, device=device)
             model.restore()
+            if options.train.teacher == "stored":
+                crops.taught = define_taught(crops.images, options, model.teacher_restore(), device)
             batches = training_batches(crops, options, first_step=model.step)
             Training(model, batches=batches, tests=tests, n_images=len(crops)).run()
         dist.stop()

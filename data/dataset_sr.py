@@ -6,32 +6,35 @@ and their files `L_path` and `H_path`.
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import NotRequired, TypedDict
 
 from data.folders import Pair, check_crop_fits, derived_folder, make_bicubic_lr, pair_images
-from data.image_store import ImageStore
+from data.image_store import ImageStore, decoded, fingerprint, remove_outdated
 from data.sampler import Draw, StepSampler
 from utils import dist
 from utils.errors import UserError
-from utils.images import read_image, to_tensor
+from utils.evaluate import Restore
+from utils.images import image_size, read_image, to_image, to_tensor, unit_range
 from utils.options import Options, TestSet, TrainSet
 
 ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
 class Item(TypedDict):
-    """One pair of images or crops."""
+    """One pair of images or crops, and the stored teacher's output where there is one."""
 
     L: Tensor
     H: Tensor
     L_path: str
     H_path: str
+    T: NotRequired[Tensor]
 
 
 Batch = dict[str, Any]  # an `Item` whose tensors have a batch dimension and whose paths are lists
@@ -70,10 +73,14 @@ class SRCrops(Dataset["Item | UserError"]):
     """Random H_size x H_size crops with their LR crops, in one of the eight flips and rotations.
 
     Indexed by a `Draw`: image, window and orientation are a pure function of (seed, draw).
+
+    Args:
+        taught: the teacher's output for each whole image; items get its crop as `T`.
     """
 
-    def __init__(self, images: SRImages, *, H_size: int, seed: int) -> None:
+    def __init__(self, images: SRImages, *, H_size: int, seed: int, taught: ImageStore | None = None) -> None:
         self.images = images
+        self.taught = taught
         self.L_size = H_size // images.scale
         self.seed = seed
 
@@ -89,9 +96,14 @@ class SRCrops(Dataset["Item | UserError"]):
         height, width, _ = lr.shape
         top, left, orientation = rng.integers([height - self.L_size + 1, width - self.L_size + 1, 8]).tolist()
         scale, pair = self.images.scale, self.images.pairs[draw.image]
-        lr = reorient(crop(lr, top, left, self.L_size), orientation)
-        hr = reorient(crop(hr, scale * top, scale * left, scale * self.L_size), orientation)
-        return Item(L=to_tensor(lr), H=to_tensor(hr), L_path=str(pair.L), H_path=str(pair.H))
+
+        def window(image: np.ndarray, factor: int) -> Tensor:
+            return to_tensor(reorient(crop(image, factor * top, factor * left, factor * self.L_size), orientation))
+
+        item = Item(L=window(lr, 1), H=window(hr, scale), L_path=str(pair.L), H_path=str(pair.H))
+        if self.taught is not None:
+            item["T"] = window(self.taught[draw.image], scale)
+        return item
 
 
 def crop(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
@@ -116,8 +128,14 @@ def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
         if isinstance(item, UserError):
             return item
         whole.append(item)
-    stacked = {key: torch.stack([item[key].movedim(0, -1) for item in whole]).movedim(-1, 1) for key in ("L", "H")}
-    return stacked | {key: [item[key] for item in whole] for key in ("L_path", "H_path")}
+    return {key: gathered([item[key] for item in whole]) for key in whole[0]}
+
+
+def gathered(values: list[Any]) -> Tensor | list[Any]:
+    """(C, H, W) tensors as one (B, C, H, W), channels last in memory; other values as they are."""
+    if not isinstance(values[0], Tensor):
+        return values
+    return torch.stack([value.movedim(0, -1) for value in values]).movedim(-1, 1)
 
 
 def training_batches(crops: SRCrops, options: Options, *, first_step: int) -> Iterator[Batch]:
@@ -214,10 +232,41 @@ def define_crops(options: Options) -> SRCrops:
     return SRCrops(images, H_size=train.H_size, seed=options.train.manual_seed)
 
 
+def define_taught(images: SRImages, options: Options, restore: Restore, device: torch.device) -> ImageStore:
+    """The teacher's outputs for the whole training images, 8-bit; made image by image where they do not exist.
+
+    Args:
+        restore: the teacher, (1, C, H, W) in [0, 1] -> (1, C, scale*H, scale*W).
+
+    Raises:
+        UserError: as `ImageStore.build`.
+    """
+    assert options.path.pretrained_netTeacher is not None
+    weights = Path(options.path.pretrained_netTeacher)
+    ensemble = options.train.teacher_ensemble
+    lr_files = [pair.L for pair in images.pairs]
+    scale, channels = options.scale, options.n_channels
+    shapes = [(scale * height, scale * width, channels) for height, width in map(image_size, lr_files)]
+    folder_H = Path(options.datasets.train.dataroot_H)
+    label = f"{folder_H.name}-{channels}ch-{weights.stem}{'-ensemble' if ensemble else ''}"
+    name = fingerprint([*lr_files, weights], options.netTeacher.arguments())
+    folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
+    taught = ImageStore(folder / f"{label}-{name}.u8", shapes)
+
+    @torch.no_grad()
+    def make(index: int) -> np.ndarray:
+        lr_image = unit_range(to_tensor(images.pixels(index)[0])[None].to(device))
+        return to_image(restore(lr_image)[0])
+
+    taught.build(make, threads=1, title="teacher")
+    remove_outdated(taught, label)
+    return taught
+
+
 def define_store(pairs: Sequence[Pair], options: Options) -> ImageStore:
     """The decoded pixels of the training pairs, LR images first, beside the dataset or below `path.cache`."""
     folder_H = Path(options.datasets.train.dataroot_H)
     files = [pair.L for pair in pairs] + [pair.H for pair in pairs]
     label = f"{folder_H.name}-x{options.scale}-{options.n_channels}ch"
     folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
-    return ImageStore(files, channels=options.n_channels, folder=folder, label=label)
+    return decoded(files, channels=options.n_channels, folder=folder, label=label)

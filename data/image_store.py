@@ -1,7 +1,8 @@
-"""The decoded-image store: every training image as raw uint8 in one memory-mapped file, so that a crop is a slice.
+"""Stores of pixels: many images as raw uint8 in one memory-mapped file, so that a crop is a slice.
 
-Decoding a 2K PNG for each crop starves the GPU; here it is done once. The file is named after what it was made from
-(names, sizes and times of the source files), so a changed dataset gets a new store, and it appears only when complete.
+Decoding a 2K PNG for each crop starves the GPU, and asking the teacher for each crop costs more than the student's
+whole step; here either is done once. A store's file is named after what it was made from, so changed sources get a new
+one; it appears only when complete, and a build that was killed goes on where it stopped.
 """
 
 import fcntl
@@ -9,13 +10,13 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
@@ -25,31 +26,24 @@ from utils.images import image_size, read_image
 
 logger = logging.getLogger(__name__)
 
+Shape = tuple[int, int, int]
+
 
 class ImageStore:
-    """The pixels of some image files, (H, W, C) uint8 each, memory-mapped and shared by all processes.
+    """Images of the given shapes, (H, W, C) uint8 each, in one file; all processes share its pages.
 
     Args:
-        files: the images, in the order of their index.
-        channels: 1 or 3.
-        folder: where the store lies; it is built there unless it exists.
-        label: the beginning of its file name, usually the dataset's.
-
-    Raises:
-        UserError: images are damaged (all are named), or the store does not fit on the disk.
+        path: the complete file.
+        shapes: of the images, in their order.
     """
 
-    def __init__(self, files: Sequence[Path], *, channels: int, folder: Path, label: str) -> None:
-        self.files = files
-        self.shapes = [(*image_size(path), channels) for path in files]
-        self.starts = [0, *accumulate(height * width * channels for height, width, _ in self.shapes)]
-        self.label = label
-        self.path = folder / f"{label}-{fingerprint(files, self.shapes)}.u8"
-        if not self.path.exists():
-            self._build()
+    def __init__(self, path: Path, shapes: Sequence[Shape]) -> None:
+        self.path = path
+        self.shapes = shapes
+        self.starts = [0, *accumulate(height * width * channels for height, width, channels in shapes)]
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.shapes)
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self._pixels[self.starts[index] : self.starts[index + 1]].reshape(self.shapes[index])
@@ -63,55 +57,91 @@ class ImageStore:
         """Travel to worker processes without the pixels: each maps the file itself."""
         return {key: value for key, value in self.__dict__.items() if key != "_pixels"}
 
-    def _build(self) -> None:
-        """Decode all images, in threads, into a file that takes its final name only when it is complete."""
+    def build(self, make: Callable[[int], np.ndarray], *, threads: int, title: str) -> None:
+        """Make the file by writing `make(index)`, (H, W, C) uint8, for each image, unless it is there already.
+
+        Raises:
+            UserError: images cannot be made (all are named), or the store does not fit on the disk.
+        """
+        if self.path.exists():
+            return
+        size = self.starts[-1]
         partial = self.path.with_suffix(".partial")
-        with writable(partial, size=self.starts[-1]) as file:
-            if self.path.exists():  # another process has built it while this one waited for the lock
+        with locked(partial) as file:
+            if self.path.exists():  # another process has built it, and `file` may have become the store itself
+                partial.unlink(missing_ok=True)
                 return
-            size = self.starts[-1]
-            logger.info("decoding %s images into %s (%.1f GB)", f"{len(self):,}", self.path, size / 1e9)
-            file.truncate(0)
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk shows here, not as SIGBUS while decoding
-            pixels = np.memmap(file, dtype=np.uint8, mode="r+")
-            with ThreadPoolExecutor() as pool, tqdm(total=len(self), desc="image store", unit="image") as bar:
-                problems = []
-                for problem in pool.map(lambda index: self._decode_into(pixels, index), range(len(self))):
-                    problems += problem
-                    bar.update()
+            reserve(file, partial, size=size + len(self))
+            logger.info("%s: making %s (%.2f GB)", title, self.path, size / 1e9)
+            mapped = np.memmap(file, dtype=np.uint8, mode="r+")
+            problems = self._fill(mapped[:size], mapped[size:], make, threads=threads, title=title)
             if problems:
                 partial.unlink()
                 raise UserError("; ".join(problems))
-            pixels.flush()
+            mapped.flush()
+            file.truncate(size)
             os.fsync(file.fileno())
             partial.replace(self.path)
-        self._remove_outdated()
 
-    def _decode_into(self, pixels: np.ndarray, index: int) -> list[str]:
-        """Decode one image to its place; the problem, if there is one."""
-        try:
-            image = read_image(self.files[index], channels=self.shapes[index][2])
-        except UserError as error:
-            return [str(error)]
-        if image.shape != self.shapes[index]:
-            return [f"{self.files[index]}: its header says {self.shapes[index]}, its pixels are {image.shape}"]
-        pixels[self.starts[index] : self.starts[index + 1]] = image.reshape(-1)
-        return []
+    def _fill(
+        self, pixels: np.ndarray, done: np.ndarray, make: Callable[[int], np.ndarray], *, threads: int, title: str
+    ) -> list[str]:
+        """Write the images that are not `done` yet, and mark them; what stood in the way of some."""
 
-    def _remove_outdated(self) -> None:
-        """Delete stores of the same label: they were made from files that have changed since."""
-        for path in self.path.parent.glob(f"{self.label}-*.u8"):
-            if path != self.path:
-                path.unlink(missing_ok=True)
+        def write(index: int) -> str | None:
+            try:
+                image = make(index)
+            except UserError as error:
+                return str(error)
+            assert image.shape == self.shapes[index]
+            pixels[self.starts[index] : self.starts[index + 1]] = image.reshape(-1)
+            done[index] = 1
+            return None
+
+        missing = np.flatnonzero(done == 0).tolist()
+        progress = tqdm(total=len(self), initial=len(self) - len(missing), desc=title, unit="image")
+        problems = []
+        with ThreadPoolExecutor(threads) as pool, progress:
+            for problem in pool.map(write, missing):
+                problems += [problem] if problem else []
+                progress.update()
+        return problems
 
 
-def fingerprint(files: Sequence[Path], shapes: Sequence[tuple[int, ...]]) -> str:
-    """A short name for exactly these files in this state."""
-    digest = hashlib.sha256()
-    for path, shape in zip(files, shapes, strict=True):
+def decoded(files: Sequence[Path], *, channels: int, folder: Path, label: str) -> ImageStore:
+    """The store of some image files, made where it does not exist; older ones of the same label are deleted.
+
+    Raises:
+        UserError: images are damaged (all are named), or the store does not fit on the disk.
+    """
+    shapes = [(*image_size(path), channels) for path in files]
+    store = ImageStore(folder / f"{label}-{fingerprint(files, channels)}.u8", shapes)
+
+    def decode(index: int) -> np.ndarray:
+        image = read_image(files[index], channels=channels)
+        if image.shape != shapes[index]:
+            raise UserError(f"{files[index]}: its header says {shapes[index]}, but its pixels are {image.shape}")
+        return image
+
+    store.build(decode, threads=os.cpu_count() or 1, title=label)
+    remove_outdated(store, label)
+    return store
+
+
+def fingerprint(files: Sequence[Path], *settings: object) -> str:
+    """A short name for exactly these files in this state, used with these settings."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for path in files:
         status = path.stat()
-        digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{shape}\n".encode())
+        digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def remove_outdated(store: ImageStore, label: str) -> None:
+    """Delete the other stores of a label: they were made from files that have changed since."""
+    for path in store.path.parent.glob(f"{label}-*"):
+        if path != store.path:
+            path.unlink(missing_ok=True)
 
 
 def free_bytes(folder: Path) -> int:
@@ -120,26 +150,38 @@ def free_bytes(folder: Path) -> int:
 
 
 @contextmanager
-def writable(path: Path, *, size: int) -> Iterator[Any]:
-    """Open `path` for the one process that may write it; others wait. A process that dies gives way to the next.
+def locked(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for the one process that may write it; the others wait, and the lock of one that dies is released.
 
     Raises:
-        UserError: the folder cannot be written or has less than `size` bytes to spare.
+        UserError: the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            free = free_bytes(path.parent) + os.fstat(file.fileno()).st_blocks * 512
-            if free < size:
-                path.unlink(missing_ok=True)
-                raise UserError(
-                    f"{path.parent}: the image store needs {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; "
-                    'set path.cache to another disk, or datasets.train.cache to "none"'
-                )
             yield file
     except OSError as error:
         raise UserError(
-            f"{path.parent}: the image store cannot be written ({error.strerror}); "
+            f"{path.parent}: cannot be written ({error.strerror}); "
             'set path.cache to another folder, or datasets.train.cache to "none"'
         ) from error
+
+
+def reserve(file: BinaryIO, path: Path, *, size: int) -> None:
+    """Bring a file to `size` bytes, all zero unless it had that size already: then an earlier build left it.
+
+    Raises:
+        UserError: the disk has less to spare; the file is deleted.
+    """
+    if os.fstat(file.fileno()).st_size == size:
+        return
+    file.truncate(0)
+    free = free_bytes(path.parent)
+    if free < size:
+        path.unlink()
+        raise UserError(
+            f"{path.parent}: {size / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are free; "
+            'set path.cache to another disk, or datasets.train.cache to "none"'
+        )
+    os.posix_fallocate(file.fileno(), 0, size)  # a full disk shows here, not as SIGBUS later

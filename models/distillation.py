@@ -6,7 +6,7 @@ D_s and D_t `embed_dim` of student and teacher. Images are [0, 1].
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,10 @@ class FeatureNetwork(Protocol):
     @property
     def embed_dim(self) -> int:
         """Channels of its features."""
+
+    @property
+    def window_size(self) -> int:
+        """Of what its input's height and width should be a multiple."""
 
     @property
     def depths(self) -> Sequence[int]:
@@ -95,10 +99,10 @@ class Trainable(nn.Module):
 class Teacher:
     """A frozen network. Deliberately not a module: no optimizer, `train()`, DDP or checkpoint can reach it."""
 
-    def __init__(self, network: FeatureNetwork) -> None:
-        assert isinstance(network, nn.Module)
-        self.network: FeatureNetwork = network
-        network.eval().requires_grad_(requires_grad=False)
+    network: FeatureNetwork
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = cast("FeatureNetwork", network.eval().requires_grad_(requires_grad=False))
 
     @torch.no_grad()  # not inference_mode: the translators' gradients need these tensors
     def __call__(self, lr_image: Tensor) -> TeacherSignal:

@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from models.distillation import Objective, Teacher, Term, Trainable, Translators
+from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainable, Translators
 from models.network_swinir import SwinIR
 from models.select_network import define_G, define_teacher
 from utils import checkpoint, dist
 from utils.errors import UserError
-from utils.evaluate import Dataset, ImageResult, OnImage, evaluate, restorer
+from utils.evaluate import Dataset, ImageResult, OnImage, Restore, evaluate, restorer
 from utils.images import unit_range
 from utils.options import Options, TrainOptions
 
 logger = logging.getLogger(__name__)
+
+TEACHER_TILE = 256  # LR pixels; bounds the memory that a stored teacher needs for a 2K image
 
 
 class ModelPlain:
@@ -76,7 +78,7 @@ class ModelPlain:
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.options.train, step)
         lr_image, hr_image = (unit_range(batch[key].to(self.device, non_blocking=True)) for key in ("L", "H"))
 
-        taught = self.teacher(lr_image) if self.teacher and self.objective.needs_teacher(step) else None
+        taught = self._ask_teacher(batch, lr_image) if self.objective.needs_teacher(step) else None
         features = taught.features if taught and self.objective.needs_features(step) else None
         losses = self.objective(self.parallel(lr_image, features), taught, hr_image, step)
         if not torch.isfinite(losses["G_loss"]):
@@ -90,6 +92,25 @@ class ModelPlain:
         self.average(list(self.ema.parameters()), list(self.student.parameters()), None)
         self.step = step
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _ask_teacher(self, batch: Mapping[str, Any], lr_image: Tensor) -> TeacherSignal:
+        """The teacher's answer: from the batch (`T`), where it was stored, or now."""
+        if "T" in batch:
+            return TeacherSignal(unit_range(batch["T"].to(self.device, non_blocking=True)), [])
+        assert self.teacher is not None
+        return self.teacher(lr_image)
+
+    def teacher_restore(self) -> Restore:
+        """The teacher as a function (B, C, H, W) -> (B, C, s*H, s*W) on images of any size, in tiles."""
+        teacher = self.teacher
+        assert teacher is not None
+        return restorer(
+            lambda lr_image: teacher(lr_image).image,
+            scale=self.options.scale,
+            window_size=teacher.network.window_size,
+            tile=TEACHER_TILE,
+            self_ensemble=self.options.train.teacher_ensemble,
+        )
 
     def _seed(self, step: int) -> None:
         """Make the step's randomness, stochastic depth, a function of (seed, step, rank): resuming stores none."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from data.dataset_sr import Batch, Item, SRCrops, define_crops, define_pairs, define_tests, training_batches
 from data.folders import Pair, check_known_count, derived_folder, list_images, make_bicubic_lr, pair_images
+from data.image_store import ImageStore
 from data.sampler import Draw, StepSampler
 from utils.errors import UserError
 from utils.images import bicubic_down, read_image, write_image
@@ -296,6 +297,17 @@ class TestCrops:
         hr = take(crops, Draw(0, 0))["H"]
         assert hr.shape == (3, 48, 48)
         assert (hr[:2].amin(), hr[0].amax(), hr[1].amax()) == (0, 47, 47)
+
+    def test_the_stored_teacher_is_cropped_with_the_hr_image(self, define: Callable[..., Options]) -> None:
+        crops = define_crops(define())
+        assert crops.images.store is not None
+        stored = crops.images.store
+        hr = ImageStore(stored.path, stored.shapes)
+        crops.taught = hr
+        hr.starts, hr.shapes = stored.starts[N_IMAGES:], stored.shapes[N_IMAGES:]  # the HR half as the teacher's output
+        for position in range(20):
+            item = take(crops, Draw(position % N_IMAGES, position))
+            assert torch.equal(item["T"], item["H"])
 
     def test_the_crop_is_a_function_of_seed_and_draw(self, define: Callable[..., Options]) -> None:
         crops, again = define_crops(define()), define_crops(define())

@@ -26,6 +26,7 @@ class Fake(nn.Module):
         super().__init__()
         self.embed_dim = embed_dim
         self.depths = [1] * depths
+        self.window_size = 1
         self.gain = nn.Parameter(torch.ones(()))
         self.calls = 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.image_store import ImageStore
+from data.image_store import ImageStore, decoded
 from tests.conftest import ROOT, make_image
 from utils.errors import UserError
 from utils.images import read_image, write_image
@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def open_store(files: list[Path], folder: Path, channels: int = 3) -> ImageStore:
-    return ImageStore(files, channels=channels, folder=folder, label="HR-x4")
+    return decoded(files, channels=channels, folder=folder, label="HR-x4")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -81,9 +81,9 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(
 BUILD = """
 import sys
 from pathlib import Path
-from data.image_store import ImageStore
+from data.image_store import decoded
 folder = Path(sys.argv[1])
-store = ImageStore(sorted((folder / "HR").iterdir()), channels=3, folder=folder / "stores", label="HR-x4")
+store = decoded(sorted((folder / "HR").iterdir()), channels=3, folder=folder / "stores", label="HR-x4")
 print(sum(int(store[index].sum()) for index in range(len(store))))
 """
 
@@ -112,3 +112,25 @@ def test_a_build_that_is_killed_leaves_no_store_and_no_waste(tmp_path: Path) -> 
         assert builder.returncode == 0, errors
         assert int(printed) == expected
     assert [path.suffix for path in (tmp_path / "stores").iterdir()] == [".u8"]
+
+
+def test_a_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    shapes = [(4, 5, 3)] * 6
+    images = [make_image(4, 5, seed=index) for index in range(6)]
+    made: list[int] = []
+
+    def make(index: int) -> np.ndarray:
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        made.append(index)
+        return images[index]
+
+    store = ImageStore(tmp_path / "outputs.u8", shapes)
+    with pytest.raises(KeyboardInterrupt):
+        store.build(make, threads=1, title="outputs")
+    assert not store.path.exists()
+    made.clear()
+    store.build(make, threads=1, title="outputs")
+    assert made == [4, 5]
+    for index, image in enumerate(images):
+        np.testing.assert_array_equal(store[index], image)

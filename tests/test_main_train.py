@@ -10,14 +10,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fill import fill_
 
 import main_train_student
+from data.image_store import ImageStore
 from models.select_network import define_teacher
 from tests.conftest import ROOT
-from utils.options import Options
+from utils.evaluate import restorer
+from utils.images import read_image, to_image, to_tensor, unit_range
+from utils.options import Options, load
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 KAIR_LINE = re.compile(r"<epoch:\s*(\d+), iter:\s*([\d,]+), lr:(\S+)> ((?:\w+: \S+ ?)+)$")
@@ -143,6 +147,34 @@ def test_two_processes_give_the_losses_of_one(
                 if isinstance(value, float):
                     tolerance = 1e-5 * abs(value) if test_kind == "train" else 0.01
                     assert record[name] == pytest.approx(value, abs=tolerance), (record["iter"], name)
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_a_stored_teacher_is_asked_once_for_each_image(
+    ensemble: bool, toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"distillation_type": "response", "teacher": "stored", "teacher_ensemble": ensemble}
+    file = write(toy, tmp_path / "toy.json", **settings)
+    train_here(monkeypatch, "--opt", file)
+    (store,) = (tmp_path / "HR_stores").glob("HR-3ch-teacher*.u8")
+    assert all("l_g_distill" in record for record in records(tmp_path / "runs" / "toy", "train"))
+    options = load(file)
+    network = define_teacher(options).eval()
+    network.load_state_dict(torch.load(options.path.pretrained_netTeacher or ""))
+    restore = restorer(network, scale=4, window_size=network.window_size, self_ensemble=ensemble)
+    lr_image = read_image(tmp_path / "HR_LR_bicubic" / "X4" / "0002x4.png", channels=3)
+    with torch.no_grad():
+        expected = to_image(restore(unit_range(to_tensor(lr_image))[None])[0])
+    taught = ImageStore(store, [(48, 64, 3)] * 6)
+    np.testing.assert_allclose(taught[2].astype(int), expected.astype(int), atol=1)  # rounding of 8 bits
+
+    built = store.stat().st_mtime_ns
+    train_here(monkeypatch, "--opt", write(toy | {"task": "again"}, file, **settings))
+    assert store.stat().st_mtime_ns == built
+    fill_(network, 2)
+    torch.save(network.state_dict(), options.path.pretrained_netTeacher or "")
+    train_here(monkeypatch, "--opt", write(toy | {"task": "other"}, file, **settings))
+    assert not store.exists(), "another teacher needs another store"
 
 
 def test_total_iter_can_be_raised_and_the_run_goes_on(

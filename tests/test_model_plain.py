@@ -107,6 +107,21 @@ def test_a_teacher_before_its_start_is_never_asked(toy: dict[str, Any], monkeypa
     assert [len(names) for names in logged] == [2, 2, 3, 4]
 
 
+def test_a_stored_answer_takes_the_place_of_the_teacher(toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ModelPlain(with_train(toy, distillation_type="response", teacher="stored"), device=CPU)
+    assert isinstance(model.teacher, Teacher)
+    given = batch(0)
+    answer = model.teacher(given["L"]).image
+    online = model.objective(model.trainable(given["L"], None), model.teacher(given["L"]), given["H"], 1)
+
+    def explode(*_: object) -> None:
+        raise AssertionError("the teacher was asked")
+
+    monkeypatch.setattr(model.teacher.network, "forward_with_features", explode)
+    losses = model.train_step({**given, "T": answer})
+    assert losses["l_g_distill"].item() == pytest.approx(online["l_g_distill"].item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_restored_model_goes_on_as_if_it_had_never_stopped(kind: str, toy: dict[str, Any]) -> None:
     toy["netG"]["drop_path_rate"] = 0.5

@@ -29,23 +29,23 @@ def image(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize(
     ("size", "tile", "overlap", "expected", "count"),
     [
-        ((16, 24), 8, 0, 8, 6),
-        ((16, 24), 8, 4, 8, 15),
-        ((17, 23), 7, 3, 7, 20),
-        ((13, 13), 5, 4, 5, 81),
-        ((11, 29), 10, 1, 10, 8),
-        ((8, 8), 8, 2, 8, 1),
-        ((9, 14), 64, 32, 9, 6),
-        ((14, 9), 64, 8, 9, 6),
-        ((1, 3), 4, 2, 1, 3),
+        ((16, 24), 8, 0, (8, 8), 6),
+        ((16, 24), 8, 4, (8, 8), 15),
+        ((17, 23), 7, 3, (7, 7), 20),
+        ((13, 13), 5, 4, (5, 5), 81),
+        ((11, 29), 10, 1, (10, 10), 8),
+        ((8, 8), 8, 2, (8, 8), 1),
+        ((9, 14), 64, 32, (9, 14), 1),
+        ((5, 20), 8, 2, (5, 8), 3),
+        ((14, 9), 10, 9, (10, 9), 5),
     ],
 )
 def test_tiles_of_the_requested_size_make_up_the_whole(
-    size: tuple[int, int], tile: int, overlap: int, expected: int, count: int
+    size: tuple[int, int], tile: int, overlap: int, expected: tuple[int, int], count: int
 ) -> None:
     restore, lr_image = Nearest(), image(*size)
     tiled = restore_tiled(restore, lr_image, scale=4, tile=tile, overlap=overlap)
-    assert restore.sizes == [(expected, expected)] * count
+    assert restore.sizes == [expected] * count
     assert torch.equal(tiled, Nearest()(lr_image))
 
 

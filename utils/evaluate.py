@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from utils import dist
 from utils.errors import UserError
@@ -77,7 +77,7 @@ def eight_fold(restore: Restore, lr_image: Tensor) -> Tensor:
 
 
 def restorer(
-    network: nn.Module,
+    network: Restore,
     *,
     scale: int,
     window_size: int,

@@ -192,6 +192,12 @@ class TrainOptions(Section):
 
     distillation_type: Literal["none", "response", "feature"] = "none"
     """none: l_g_L1; response: + l_g_distill; feature: + l_g_feature."""
+    teacher: Literal["online", "stored"] = "online"
+    """online: the teacher restores each LR crop. stored, for response only: it restores each whole training image once,
+    and crops of that, 8-bit, take the student's windows and flips: as fast as without a teacher. The two differ: a
+    stored teacher sees beyond the crop, and sees no flipped images."""
+    teacher_ensemble: bool = False
+    """Store the mean of the teacher's outputs for the eight flips and rotations, a better teacher."""
     G_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
     """Loss between the student's output and the ground truth."""
     G_lossfn_weight: NonNegativeFloat = 1.0
@@ -295,6 +301,10 @@ class Options(Section):
             raise ValueError(
                 f"datasets.train.H_size: {self.datasets.train.H_size} is not a multiple of scale {self.scale}"
             )
+        if self.train.teacher == "stored" and self.train.distillation_type == "feature":
+            raise ValueError("train.teacher: 'stored' holds no features; distillation_type 'feature' needs 'online'")
+        if self.train.teacher_ensemble and self.train.teacher == "online":
+            raise ValueError("train.teacher_ensemble: needs train.teacher 'stored'")
         if self.train.distillation_type != "none" and self.path.pretrained_netTeacher is None:
             raise ValueError(
                 f"path.pretrained_netTeacher: missing, but distillation_type is {self.train.distillation_type!r}"

@@ -3,7 +3,7 @@
 Shapes: B batch, C channels, H W height and width of the LR image, s scale.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 
 def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
     """Where tiles begin along one side: a stride of `tile - overlap`, and the last one flush with the end."""
-    return [*range(0, size - tile, tile - overlap), size - tile]
+    return [0] if size <= tile else [*range(0, size - tile, tile - overlap), size - tile]
 
 
 def restore_tiled(
@@ -21,23 +21,16 @@ def restore_tiled(
 
     Args:
         restore: (B, C, h, w) -> (B, C, s*h, s*w) for any h and w up to `tile`.
-        tile: height and width of a tile in LR pixels; an image that is smaller is its own tile.
+        tile: height and width of a tile in LR pixels; a side of the image that is smaller is not divided.
         overlap: LR pixels that neighbouring tiles share, fewer than `tile`.
     """
     _, _, height, width = lr_image.shape
-    tile = min(tile, height, width)
     total = lr_image.new_zeros(*lr_image.shape[:2], scale * height, scale * width)
     count = torch.zeros_like(total[:1, :1])
-    for top, left in tile_corners(height, width, tile, min(overlap, tile - 1)):
-        patch = restore(lr_image[:, :, top : top + tile, left : left + tile])
-        window = (..., slice(scale * top, scale * (top + tile)), slice(scale * left, scale * (left + tile)))
-        total[window] += patch
-        count[window] += 1
-    return total / count
-
-
-def tile_corners(height: int, width: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """The first pixel (top, left) of each tile."""
     for top in tile_starts(height, tile, overlap):
         for left in tile_starts(width, tile, overlap):
-            yield top, left
+            patch = restore(lr_image[:, :, top : top + tile, left : left + tile])
+            window = (..., slice(scale * top, scale * (top + tile)), slice(scale * left, scale * (left + tile)))
+            total[window] += patch
+            count[window] += 1
+    return total / count

@@ -1,0 +1,69 @@
+"""How the benchmarks measure: interleaved runs, medians, peak memory, and what the machine can do at best."""
+
+import multiprocessing
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import torch
+
+Run = Callable[[], object]
+
+
+def seconds(run: Run, device: torch.device) -> float:
+    """Wall time of one call, the device's work included."""
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def interleaved(runs: Sequence[Run], *, device: torch.device, rounds: int) -> list[float]:
+    """Median seconds of each run. They take turns, so that a noisy machine disturbs all of them alike."""
+    for run in runs:
+        seconds(run, device)  # warm-up
+    times = [[seconds(run, device) for run in runs] for _ in range(rounds)]
+    return [median(column) for column in zip(*times, strict=True)]
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large square matrix product: what the machine does at best."""
+    size = 8192 if device.type == "cuda" else 1536
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    (best,) = interleaved([lambda: left @ right], device=device, rounds=7)
+    return 2 * size**3 / best
+
+
+def machine_name(device: torch.device) -> str:
+    """The card, or the processor and its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor_name()}, {torch.get_num_threads()} threads"
+
+
+def processor_name() -> str:
+    """As Linux calls it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 -- a device, not a path of ours
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def peak_memory(build: Callable[[], Run]) -> int:
+    """Bytes by which the resident memory of a fresh process grows at most while it runs `build()()`."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(grown_memory, (build,))
+
+
+def grown_memory(build: Callable[[], Run]) -> int:
+    """In the fresh process: build, note the peak, run, note it again. `ru_maxrss` is in KiB on Linux."""
+    run = build()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
