@@ -24,7 +24,7 @@ demo: .venv/installed clean-demo  ## train a toy teacher and three students, and
 	$(BIN)/python -m utils.report $(addprefix superresolution/,$(DEMO_TASKS)) --out report/demo
 
 clean-demo:
-	rm -rf superresolution/demo_* report/demo trainsets/demo trainsets/demo_* testsets/demo
+	rm -rf $(addprefix superresolution/,$(DEMO_TASKS)) report/demo trainsets/demo testsets/demo
 
 test: .venv/installed-dev lint  ## lint, type check and tests
 	$(BIN)/python -m pytest

@@ -46,6 +46,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--opt", type=Path, help="option file of a student; without it, the weights tell the network")
     parser.add_argument("--self_ensemble", action="store_true", help="mean over the eight flips and rotations (x8)")
     arguments = parser.parse_args()
+    if arguments.noise < 0 or not 0 <= arguments.jpeg <= 100:
+        parser.error(f"--noise {arguments.noise} should not be negative, and --jpeg {arguments.jpeg} from 0 to 100")
     if arguments.tile is not None and not 0 <= arguments.tile_overlap < arguments.tile:
         parser.error(f"--tile_overlap {arguments.tile_overlap} should be from 0 to less than --tile {arguments.tile}")
     return arguments
@@ -73,10 +75,9 @@ def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path]:
         )
     with dist.main_first():
         weights = checkpoint.read_weights(ensure(path))
-    try:
-        network = define_G(load(arguments.opt)) if arguments.opt else network_from_weights(weights)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    beside = path.parent.parent / "options.json"  # where our training leaves it
+    options = arguments.opt or (beside if beside.is_file() else None)
+    network = define_G(load(options)) if options else network_from_weights(weights, source=path)
     checkpoint.load_weights(network, weights, source=path)
     channels = TASKS[arguments.task].channels
     if (network.upscale, network.in_chans) != (arguments.scale, channels):
@@ -185,6 +186,7 @@ def main() -> None:
         )
         kind = TASKS[arguments.task].kind
         folder = results_folder(arguments)
+        (folder / "results.json").unlink(missing_ok=True)  # an older one should not stand beside half a new result
         results = {
             name: run_set(
                 restore,

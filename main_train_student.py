@@ -19,8 +19,8 @@ from utils.options import load_all
 def main() -> None:
     """Check every file before the first is run: nobody wants to learn of a typo in the third after two days."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--opt", type=Path, nargs="+", required=True, help="option files")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the option files")
+    parser.add_argument("--opt", type=Path, nargs="+", action="extend", required=True, help="option files")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
     arguments = parser.parse_args()
 
     with exit_on_user_error():

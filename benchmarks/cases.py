@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from data.dataset_sr import SRCrops, SRImages
 from data.folders import Pair
 from data.image_store import decoded
 from data.sampler import Draw
-from models.distillation import Objective, Teacher, Term, Trainable, Translators
+from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainable, Translators
 from models.network_swinir import SwinIR
 from models.select_network import SWINIR_M
+from models.summary import count_flops
 from utils.images import write_image
 
 STUDENT: dict[str, Any] = {
@@ -69,20 +71,31 @@ class PublishedWithFeatures(nn.Module):
         return self.network(image), self.features
 
 
+def both(arguments: dict[str, Any]) -> tuple[SwinIR, PublishedWithFeatures]:
+    """Our network and the peer's, with the same weights."""
+    ours, peer = SwinIR(**arguments), PublishedWithFeatures(arguments)
+    ours.load_state_dict(peer.network.state_dict())
+    return ours, peer
+
+
 def forward_case(name: str, arguments: dict[str, Any], shape: tuple[int, ...], device: torch.device) -> Case:
-    """Restore one image."""
+    """Restore one image, (1, 3, H, W)."""
     image = torch.rand(shape, device=device)
-    networks = [network.eval().to(device) for network in (SwinIR(**arguments), published(arguments))]
-    networks[0].load_state_dict(networks[1].state_dict())
 
     def run(network: nn.Module) -> Run:
+        network = network.eval().to(device)
+
         def forward() -> Tensor:
             with torch.inference_mode():
                 return network(image)
 
         return forward
 
-    return Case(name, run(networks[0]), run(networks[1]))
+    ours, peer = both(arguments)
+    pixels = image.shape[2] * image.shape[3]
+    with torch.device("meta"):
+        flops = count_flops(SwinIR(**arguments), channels=3) * pixels / 64**2
+    return Case(name, run(ours), run(peer.network), flops)
 
 
 def step_case(
@@ -90,41 +103,49 @@ def step_case(
     *,
     student: dict[str, Any],
     teacher: dict[str, Any] | None,
-    features: bool,
+    kind: str,
     batch: int,
     device: torch.device,
 ) -> Case:
-    """One optimizer step, alone, or with an online teacher by response or by features."""
-
-    def run(networks: list[Any]) -> Run:
-        pupil, master = networks
-        translators = Translators(PAIRS, student=pupil, teacher=master) if features else None
-        trainable = Trainable(pupil, translators).to(device)
-        frozen = Teacher(master.to(device)) if master is not None else None
-        term = Term("l1", 1.0)
-        objective = Objective(term, l_g_distill=term if frozen else None, l_g_feature=term if features else None)
-        optimizer = torch.optim.Adam(trainable.parameters(), lr=2e-4)
-        size = student["img_size"]
-        lr_image = torch.rand(batch, 3, size, size, device=device)
-        hr_image = torch.rand(batch, 3, 4 * size, 4 * size, device=device)
-
-        def step() -> None:
-            taught = frozen(lr_image) if frozen else None
-            signal = trainable(lr_image, taught.features if taught and features else None)
-            loss = objective(signal, taught, hr_image, 1)["G_loss"]
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-
-        return step
-
-    ours = [SwinIR(**student), None if teacher is None else SwinIR(**teacher)]
-    theirs = [PublishedWithFeatures(student), None if teacher is None else PublishedWithFeatures(teacher)]
-    return Case(name, run(ours), run(theirs))
+    """One optimizer step; a response is stored for us and asked online by the peer, features are online for both."""
+    pupils = both(student)
+    masters = (None, None) if teacher is None else both(teacher)
+    stored = (kind == "response", False)
+    ours, peer = (
+        training_step(pupil, master, kind=kind, stored=is_stored, size=student["img_size"], batch=batch, device=device)
+        for pupil, master, is_stored in zip(pupils, masters, stored, strict=True)
+    )
+    return Case(name, ours, peer)
 
 
-def crops_case(name: str, folder: Path, *, height: int, width: int, crops: int) -> Case:
-    """Random crops with their LR crops: from the store, and by decoding the files for each."""
+def training_step(
+    pupil: Any, master: Any, *, kind: str, stored: bool, size: int, batch: int, device: torch.device
+) -> Run:
+    """A function that makes one optimizer step on random images."""
+    translators = Translators(PAIRS, student=pupil, teacher=master) if kind == "feature" else None
+    trainable = Trainable(pupil, translators).to(device)
+    teacher = None if master is None else Teacher(master.to(device))
+    term = Term("l1", 1.0)
+    objective = Objective(term, l_g_distill=term if teacher else None, l_g_feature=term if kind == "feature" else None)
+    optimizer = torch.optim.Adam(trainable.parameters(), lr=2e-4)
+    lr_image = torch.rand(batch, 3, size, size, device=device)
+    hr_image = torch.rand(batch, 3, 4 * size, 4 * size, device=device)
+    answer = TeacherSignal(hr_image.flip(0), []) if stored else None
+
+    def step() -> None:
+        taught = answer if answer or not teacher else teacher(lr_image)
+        features = taught.features if taught and kind == "feature" else None
+        loss = objective(trainable(lr_image, features), taught, hr_image, 1)["G_loss"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def crops_case(name: str, folder: Path, *, size: tuple[int, int], crops: int) -> Case:
+    """Random crops with their LR crops: slices of the store, and decoding both files for each."""
+    height, width = size
     rng = np.random.default_rng(0)
     pairs = [Pair(folder / "HR" / f"{i}.png", folder / "LR" / f"{i}x4.png") for i in range(2)]
     for pair in pairs:
@@ -134,9 +155,22 @@ def crops_case(name: str, folder: Path, *, height: int, width: int, crops: int) 
     store = decoded([p.L for p in pairs] + [p.H for p in pairs], channels=3, folder=folder, label="benchmark")
     sources = [SRImages(pairs, scale=4, channels=3, store=kind) for kind in (store, None)]
     ours, peer = (SRCrops(source, H_size=192, seed=0) for source in sources)
-    counter = iter(range(10**9))
+    positions = count()
 
     def run(dataset: SRCrops) -> Run:
-        return lambda: [dataset[Draw(position % 2, position)] for position in (next(counter) for _ in range(crops))]
+        return lambda: [dataset[Draw(position % 2, position)] for position in islice(positions, crops)]
 
     return Case(name, run(ours), run(peer))
+
+
+def restore_large(which: str, *, side: int) -> Run:
+    """One large image through SwinIR-M, for measuring memory in a process of its own."""
+    network = SwinIR(**TEACHER) if which == "ours" else published(TEACHER)
+    network.eval()
+    image = torch.rand(1, 3, side, side)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            network(image)
+
+    return forward

@@ -29,9 +29,8 @@ def interleaved(runs: Sequence[Run], *, device: torch.device, rounds: int) -> li
     return [median(column) for column in zip(*times, strict=True)]
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large square matrix product: what the machine does at best."""
-    size = 8192 if device.type == "cuda" else 1536
+def matmul_rate(device: torch.device, dtype: torch.dtype, *, size: int) -> float:
+    """FLOP/s of the product of two size x size matrices: what the machine does at best."""
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     (best,) = interleaved([lambda: left @ right], device=device, rounds=7)
     return 2 * size**3 / best

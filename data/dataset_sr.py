@@ -4,7 +4,8 @@ Items are dictionaries with `L` (C, H, W) and `H` (C, scale*H, scale*W), both ui
 and their files `L_path` and `H_path`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import NotRequired, TypedDict
 
-from data.folders import Pair, check_crop_fits, derived_folder, make_bicubic_lr, pair_images
+from data.folders import (
+    Pair,
+    check_distinct,
+    check_known_count,
+    check_sizes,
+    derived_folder,
+    list_images,
+    make_bicubic_lr,
+    pair_images,
+)
 from data.image_store import ImageStore, decoded, fingerprint, remove_outdated
 from data.sampler import Draw, StepSampler
 from utils import dist
 from utils.errors import UserError
 from utils.evaluate import Restore
 from utils.images import image_size, read_image, to_image, to_tensor, unit_range
+from utils.metrics import SSIM_WINDOW
 from utils.options import Options, TestSet, TrainSet
 
 ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
@@ -123,7 +134,7 @@ def reorient(image: np.ndarray, orientation: int) -> np.ndarray:
 
 def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
     """Stack the items of a batch, channels last in memory, or hand on the first error among them."""
-    whole: list[Item] = []
+    whole: list[Mapping[str, Any]] = []
     for item in items:
         if isinstance(item, UserError):
             return item
@@ -142,22 +153,19 @@ def training_batches(crops: SRCrops, options: Options, *, first_step: int) -> It
     """This process's part of each training batch, from `first_step` on.
 
     Raises:
-        UserError: an image cannot be read, or the batch size cannot be split over the processes.
+        UserError: an image cannot be read.
     """
     train = options.datasets.train
-    try:
-        sampler = StepSampler(
-            len(crops),
-            batch_size=train.dataloader_batch_size,
-            seed=options.train.manual_seed,
-            shuffle=train.dataloader_shuffle,
-            first_step=first_step,
-            total_steps=options.train.total_iter,
-            rank=dist.rank(),
-            world_size=dist.world_size(),
-        )
-    except ValueError as error:
-        raise UserError(f"datasets.train.dataloader_batch_size: {error}") from error
+    sampler = StepSampler(
+        len(crops),
+        batch_size=train.dataloader_batch_size,
+        seed=options.train.manual_seed,
+        shuffle=train.dataloader_shuffle,
+        first_step=first_step,
+        total_steps=options.train.total_iter,
+        rank=dist.rank(),
+        world_size=dist.world_size(),
+    )
     loader = DataLoader(
         crops,
         batch_sampler=sampler,
@@ -189,11 +197,11 @@ def sr_pairs(folder_H: Path, folder_L: Path | None, *, scale: int, cache: Path |
     Raises:
         UserError: folders, names or sizes do not pair, or the LR images cannot be written.
     """
-    if folder_L is None:
-        folder_L = derived_folder(folder_H, "LR_bicubic", cache=cache) / f"X{scale}"
-        with dist.main_first():
-            make_bicubic_lr(folder_H, folder_L, scale=scale)
-    return pair_images(folder_H, folder_L, scale=scale)
+    check_known_count(folder_H, len(list_images(folder_H)))
+    if folder_L is not None:
+        return pair_images(folder_H, folder_L, scale=scale)
+    with dist.main_first():
+        return make_bicubic_lr(folder_H, derived_folder(folder_H, "LR_bicubic", cache=cache) / f"X{scale}", scale=scale)
 
 
 def define_pairs(dataset: TrainSet | TestSet, options: Options) -> list[Pair]:
@@ -210,23 +218,34 @@ def define_tests(options: Options) -> dict[str, SRImages]:
     """The test sets of the option file, by name.
 
     Raises:
-        UserError: as `sr_pairs`.
+        UserError: as `sr_pairs`, or an image is too small for SSIM.
     """
-    return {
-        test.name: SRImages(define_pairs(test, options), scale=options.scale, channels=options.n_channels)
-        for test in options.datasets.tests
-    }
+    sets = {}
+    for test in options.datasets.tests:
+        pairs = define_pairs(test, options)
+        files_H = [pair.H for pair in pairs]
+        check_distinct(files_H)
+        smallest = SSIM_WINDOW + 2 * options.scale
+        check_sizes(files_H, smallest=smallest, reason=f"{test.name}: what SSIM needs, {smallest} pixels,")
+        sets[test.name] = SRImages(pairs, scale=options.scale, channels=options.n_channels)
+    return sets
 
 
 def define_crops(options: Options) -> SRCrops:
     """The training crops of the option file, from the decoded-image store unless it says otherwise.
 
     Raises:
-        UserError: as `sr_pairs` and `ImageStore`, or an image is smaller than the crop.
+        UserError: as `sr_pairs` and `decoded`, an image is smaller than the crop, or the batch cannot be split.
     """
     train = options.datasets.train
+    if train.dataloader_batch_size % dist.world_size():
+        raise UserError(
+            f"datasets.train.dataloader_batch_size: {train.dataloader_batch_size} cannot be split over "
+            f"{dist.world_size()} processes"
+        )
+    files_H = list_images(Path(train.dataroot_H))
+    check_sizes(files_H, smallest=train.H_size, reason=f"datasets.train.H_size {train.H_size}")
     pairs = define_pairs(train, options)
-    check_crop_fits(pairs, H_size=train.H_size)
     store = None if train.cache == "none" else define_store(pairs, options)
     images = SRImages(pairs, scale=options.scale, channels=options.n_channels, store=store)
     return SRCrops(images, H_size=train.H_size, seed=options.train.manual_seed)
@@ -248,7 +267,7 @@ def define_taught(images: SRImages, options: Options, restore: Restore, device: 
     scale, channels = options.scale, options.n_channels
     shapes = [(scale * height, scale * width, channels) for height, width in map(image_size, lr_files)]
     folder_H = Path(options.datasets.train.dataroot_H)
-    label = f"{folder_H.name}-{channels}ch-{weights.stem}{'-ensemble' if ensemble else ''}"
+    label = f"{folder_H.name}-{channels}ch-{weights.parent.parent.name}-{weights.stem}{'-ensemble' if ensemble else ''}"
     name = fingerprint([*lr_files, weights], options.netTeacher.arguments())
     folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
     taught = ImageStore(folder / f"{label}-{name}.u8", shapes)
@@ -267,6 +286,7 @@ def define_store(pairs: Sequence[Pair], options: Options) -> ImageStore:
     """The decoded pixels of the training pairs, LR images first, beside the dataset or below `path.cache`."""
     folder_H = Path(options.datasets.train.dataroot_H)
     files = [pair.L for pair in pairs] + [pair.H for pair in pairs]
-    label = f"{folder_H.name}-x{options.scale}-{options.n_channels}ch"
+    source_L = hashlib.sha256(str(pairs[0].L.parent.resolve()).encode()).hexdigest()[:8]
+    label = f"{folder_H.name}-{source_L}-{options.n_channels}ch"  # of each LR folder, a store of its own
     folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
     return decoded(files, channels=options.n_channels, folder=folder, label=label)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.dataset_sr import SRImages, sr_pairs
-from data.folders import list_images
+from data.folders import check_distinct, list_images
 from utils.errors import UserError
-from utils.images import jpeg_round_trip, read_image, to_tensor
+from utils.images import image_size, jpeg_round_trip, read_image, to_tensor
 from utils.metrics import luma
 
 
@@ -27,7 +27,7 @@ class Task:
     """What distinguishes one of the published tasks."""
 
     channels: int
-    kind: str  # "sr", "noise" or "jpeg"
+    kind: Literal["sr", "noise", "jpeg"]
 
 
 TASKS = {
@@ -103,6 +103,19 @@ def read_jpeg_gray(path: Path) -> np.ndarray:
     return luma(image).round().astype(np.uint8)
 
 
+def readable_images(folder: Path) -> list[Path]:
+    """The images of a folder, each of which has a readable header and a name of its own.
+
+    Raises:
+        UserError: otherwise.
+    """
+    files = list_images(folder)
+    check_distinct(files)
+    for path in files:
+        image_size(path)
+    return files
+
+
 def define_task_images(
     task: str, *, folder_lq: Path | None, folder_gt: Path | None, scale: int, noise: int, quality: int
 ) -> TaskImages:
@@ -122,8 +135,11 @@ def define_task_images(
     if folder_gt is None:
         if folder_lq is None:
             raise UserError("neither --folder_lq nor --folder_gt is given")
-        return LRImages(list_images(folder_lq), channels=channels)
+        return LRImages(readable_images(folder_lq), channels=channels)
+    files = readable_images(folder_gt)
     if kind == "sr":
         return SRImages(sr_pairs(folder_gt, folder_lq, scale=scale, cache=None), scale=scale, channels=channels)
+    if folder_lq is not None:
+        raise UserError(f"--folder_lq: task {task} makes its own low-quality images from --folder_gt; give only one")
     read = read_jpeg_gray if task == "jpeg_car" else partial(read_image, channels=channels)
-    return Degraded(list_images(folder_gt), read=read, degrade=noisy(noise) if kind == "noise" else jpeg(quality))
+    return Degraded(files, read=read, degrade=noisy(noise) if kind == "noise" else jpeg(quality))

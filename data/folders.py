@@ -1,5 +1,6 @@
 """Image folders: listing, pairing HR with LR by name, and making the LR images that are missing."""
 
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,7 +61,6 @@ def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
         raise UserError("; ".join(problems))
     pairs = [Pair(path, images_L[name]) for name, path in images_H.items()]
     check_scale(pairs, scale=scale)
-    check_known_count(folder_H, len(pairs))
     return pairs
 
 
@@ -93,11 +93,19 @@ def check_known_count(folder: Path, count: int) -> None:
         raise UserError(f"{folder}: {count} images, but the dataset of this name has {expected}")
 
 
-def check_crop_fits(pairs: Iterable[Pair], *, H_size: int) -> None:
-    """Raise a `UserError` that lists the HR images smaller than a training crop."""
-    small = [f"{pair.H.name} ({w}x{h})" for pair in pairs for h, w in [image_size(pair.H)] if min(h, w) < H_size]
+def check_sizes(files: Iterable[Path], *, smallest: int, reason: str) -> None:
+    """Raise a `UserError` that lists the images with fewer than `smallest` pixels in height or width."""
+    small = [f"{path.name} ({w}x{h})" for path in files for h, w in [image_size(path)] if min(h, w) < smallest]
     if small:
-        raise UserError(f"H_size {H_size} is larger than these HR images: {shorten(small)}")
+        raise UserError(f"{reason} is larger than these HR images: {shorten(small)}")
+
+
+def check_distinct(files: Iterable[Path]) -> None:
+    """Raise a `UserError` unless results can be kept by the names of the files."""
+    named: dict[str, Path] = {}
+    for path in files:
+        if named.setdefault(path.stem, path) != path:
+            raise UserError(f"{named[path.stem]} and {path} have the same name, by which their results would be kept")
 
 
 def shorten(names: Iterable[str]) -> str:
@@ -110,41 +118,41 @@ def shorten(names: Iterable[str]) -> str:
 def derived_folder(folder_H: Path, kind: str, *, cache: Path | None) -> Path:
     """Where files made from the images of `folder_H` are kept: beside it, or below `cache`."""
     if cache is None:
-        return folder_H.with_name(f"{folder_H.name}_{kind}")
+        resolved = folder_H.resolve()
+        return resolved.with_name(f"{resolved.name}_{kind}")
     return cache / "_".join([*folder_H.resolve().parts[1:], kind])
 
 
-def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> None:
-    """Write `<name>x<scale>.png` by MATLAB-compatible bicubic for each HR image that is newer than its LR image.
+def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
+    """Write `<name>x<scale>.png` by MATLAB-compatible bicubic for each HR image that has changed since it was made.
 
     Raises:
         UserError: an HR image cannot be read or is smaller than the scale, or `folder_L` cannot be written.
     """
 
-    def make(path_H: Path, path_L: Path) -> None:
-        image = read_image(path_H, channels=3)
+    def make(pair: Pair) -> None:
+        image = read_image(pair.H, channels=3)
         if min(image.shape[:2]) < scale:
-            raise UserError(f"{path_H}: {image.shape[1]}x{image.shape[0]} pixels are too few to divide by {scale}")
-        write_image(path_L, bicubic_down(image, scale))
+            raise UserError(f"{pair.H}: {image.shape[1]}x{image.shape[0]} pixels are too few to divide by {scale}")
+        write_image(pair.L, bicubic_down(image, scale))
+        time_H = pair.H.stat().st_mtime_ns
+        os.utime(pair.L, ns=(time_H, time_H))  # how a later run sees whether the HR image is still the same
 
     images_H = by_name(folder_H, suffix="").values()
-    targets = {path: folder_L / lr_name(path.relative_to(folder_H), scale) for path in images_H}
-    stale = {
-        path_H: path_L
-        for path_H, path_L in targets.items()
-        if not path_L.exists() or path_L.stat().st_mtime < path_H.stat().st_mtime
-    }
-    if not stale:
-        return
-    try:
-        folder_L.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder_L}: LR images cannot be written ({error.strerror}); set path.cache to a folder that can be"
-        ) from error
-    with ThreadPoolExecutor() as pool, tqdm(total=len(stale), desc=f"LR x{scale}", unit="image") as bar:
-        for _ in pool.map(make, stale.keys(), stale.values()):
-            bar.update()
+    pairs = [Pair(path, folder_L / lr_name(path.relative_to(folder_H), scale)) for path in images_H]
+    stale = [pair for pair in pairs if not pair.L.exists() or pair.L.stat().st_mtime_ns != pair.H.stat().st_mtime_ns]
+    if stale:
+        try:
+            folder_L.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{folder_L}: LR images cannot be written ({error.strerror}); name a folder of LR images, "
+                "or set path.cache to a folder that can be written"
+            ) from error
+        with ThreadPoolExecutor() as pool, tqdm(total=len(stale), desc=f"LR x{scale}", unit="image") as bar:
+            for _ in pool.map(make, stale):
+                bar.update()
+    return pairs
 
 
 def lr_name(path_H: Path, scale: int) -> Path:

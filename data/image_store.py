@@ -2,13 +2,15 @@
 
 Decoding a 2K PNG for each crop starves the GPU, and asking the teacher for each crop costs more than the student's
 whole step; here either is done once. A store's file is named after what it was made from, so changed sources get a new
-one; it appears only when complete, and a build that was killed goes on where it stopped.
+one; it appears only when complete, and a build that was killed goes on where it stopped. (After a power cut, when the
+disk may have lost what the process had written, delete the `.partial` file.)
 """
 
 import fcntl
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +78,7 @@ class ImageStore:
             mapped = np.memmap(file, dtype=np.uint8, mode="r+")
             problems = self._fill(mapped[:size], mapped[size:], make, threads=threads, title=title)
             if problems:
-                partial.unlink()
+                partial.unlink(missing_ok=True)
                 raise UserError("; ".join(problems))
             mapped.flush()
             file.truncate(size)
@@ -139,8 +141,9 @@ def fingerprint(files: Sequence[Path], *settings: object) -> str:
 
 def remove_outdated(store: ImageStore, label: str) -> None:
     """Delete the other stores of a label: they were made from files that have changed since."""
-    for path in store.path.parent.glob(f"{label}-*"):
-        if path != store.path:
+    outdated = re.compile(re.escape(label) + r"-[0-9a-f]{16}\.u8")
+    for path in store.path.parent.iterdir():
+        if path != store.path and outdated.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 

@@ -141,6 +141,11 @@ class Objective:
         """The losses that count in iteration `step`; the first iteration is 1."""
         return {name: term for name, term in self.terms.items() if step > term.start}
 
+    @property
+    def always_uses_all(self) -> bool:
+        """Whether every iteration has a gradient for every parameter of student and translators."""
+        return "l_g_L1" in self.terms and all(term.start == 0 for term in self.terms.values())
+
     def needs_teacher(self, step: int) -> bool:
         """Whether iteration `step` asks the teacher at all."""
         return not self.active(step).keys() <= {"l_g_L1"}
@@ -160,7 +165,7 @@ class Objective:
         }
         active = self.active(step)
         losses = {
-            name: torch.stack([LOSSES[term.lossfn_type](x, y) for x, y in compared[name]]).sum()
+            name: torch.stack([LOSSES[term.lossfn_type](full(x), full(y)) for x, y in compared[name]]).sum()
             for name, term in active.items()
         }
         return losses | {"G_loss": torch.stack([active[name].weight * losses[name] for name in active]).sum()}
@@ -177,3 +182,8 @@ class Objective:
             for name, term in self.terms.items()
         ]
         return "G_loss = " + " + ".join(parts)
+
+
+def full(x: Tensor) -> Tensor:
+    """bfloat16 as float32, so that losses are not rounded; other precisions as they are."""
+    return x.float() if x.dtype == torch.bfloat16 else x

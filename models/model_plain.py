@@ -50,12 +50,12 @@ class ModelPlain:
         torch.manual_seed(options.train.manual_seed)
         self.student = define_G(options)
         teacher = None if options.train.distillation_type == "none" else define_teacher(options)
-        self.translators = define_translators(options, self.student, teacher)
         self.objective = define_objective(options.train)
-        self.teacher = teacher and load_teacher(options, teacher, device)
+        self.translators = define_translators(options, self.objective, self.student, teacher)
+        self.teacher = None if teacher is None else load_teacher(options, teacher, device)
         self.ema = copy.deepcopy(self.student).eval().requires_grad_(False).to(device)
         self.trainable = Trainable(self.student, self.translators).to(device)
-        self.parallel = in_parallel(self.trainable, late_translators=options.train.start_feature_iter > 0)
+        self.parallel = in_parallel(self.trainable, self.objective)
         self.optimizer = torch.optim.Adam(
             self.trainable.parameters(),
             lr=options.train.G_optimizer_lr,
@@ -78,9 +78,11 @@ class ModelPlain:
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.options.train, step)
         lr_image, hr_image = (unit_range(batch[key].to(self.device, non_blocking=True)) for key in ("L", "H"))
 
-        taught = self._ask_teacher(batch, lr_image) if self.objective.needs_teacher(step) else None
-        features = taught.features if taught and self.objective.needs_features(step) else None
-        losses = self.objective(self.parallel(lr_image, features), taught, hr_image, step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.train.amp == "bf16"):
+            taught = self._ask_teacher(batch, lr_image) if self.objective.needs_teacher(step) else None
+            features = taught.features if taught and self.objective.needs_features(step) else None
+            answered = self.parallel(lr_image, features)
+        losses = self.objective(answered, taught, hr_image, step)
         if not torch.isfinite(losses["G_loss"]):
             raise UserError(f"iteration {step:,}: G_loss is {losses['G_loss'].item()}; images {batch['H_path']}")
 
@@ -150,7 +152,7 @@ class ModelPlain:
             UserError: it cannot be written.
         """
         modules = {label: module.state_dict() for label, module in self.parts().items()}
-        state = {"step": self.step, "optimizer": self.optimizer.state_dict()}
+        state = {"parts": list(modules), "optimizer": self.optimizer.state_dict()}
         checkpoint.save(self.options.models_folder, self.step, {**modules, "state": state})
 
     def restore(self) -> None:
@@ -160,23 +162,29 @@ class ModelPlain:
             UserError: a file is missing, damaged, or belongs to other networks.
         """
         folder = self.options.models_folder
-        step = checkpoint.newest(folder, [*self.parts(), "state"])
-        if step is None:
+        found = checkpoint.newest(folder)
+        if found is None:
             load_pretrained(self.student, self.options.path.pretrained_netG)
             self.ema.load_state_dict(self.student.state_dict())
             load_pretrained(self.ema, self.options.path.pretrained_netE)
             return
+        self.step, state = found
+        if state["parts"] != list(self.parts()):
+            raise UserError(
+                f"train.distillation_type: the checkpoints in {folder} are of another type "
+                f"({', '.join(state['parts'])} instead of {', '.join(self.parts())}); give the task another name"
+            )
         for label, module in self.parts().items():
-            load_pretrained(module, str(checkpoint.part_path(folder, step, label)))
-        self.optimizer.load_state_dict(checkpoint.read(checkpoint.part_path(folder, step, "state"))["optimizer"])
-        self.step = step
+            load_pretrained(module, str(checkpoint.part_path(folder, self.step, label)))
+        options = {key: self.optimizer.param_groups[0][key] for key in ("betas", "weight_decay")}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.param_groups[0].update(options)  # the option file's, should it have changed
 
 
 def check_networks(options: Options) -> None:
     """Raise the errors of `ModelPlain` about networks and losses, without the time and memory that they cost."""
     with torch.device("meta"):
-        define_translators(options, define_G(options), define_teacher(options))
-    define_objective(options.train)
+        define_translators(options, define_objective(options.train), define_G(options), define_teacher(options))
 
 
 def learning_rate(train: TrainOptions, step: int) -> float:
@@ -199,10 +207,23 @@ def define_objective(train: TrainOptions) -> Objective:
         raise UserError(f"train: {error}") from error
 
 
-def define_translators(options: Options, student: SwinIR, teacher: SwinIR | None) -> Translators | None:
-    """The translators of an option file, if it distils features."""
-    if teacher is None or options.train.distillation_type != "feature":
+def define_translators(
+    options: Options, objective: Objective, student: SwinIR, teacher: SwinIR | None
+) -> Translators | None:
+    """The translators of an option file, if its objective compares features.
+
+    Raises:
+        UserError: a pair names an RSTB that is not there, or the networks would pad the crops differently.
+    """
+    if teacher is None or "l_g_feature" not in objective.terms:
         return None
+    crop = options.datasets.train.H_size // options.scale
+    padded = [crop + -crop % network.window_size for network in (student, teacher)]
+    if padded[0] != padded[1]:
+        raise UserError(
+            f"netG.window_size: LR crops of {crop} are padded to {padded[0]} for windows of {student.window_size}, but "
+            f"to {padded[1]} for the teacher's of {teacher.window_size}, so their features cannot be compared"
+        )
     try:
         return Translators(options.train.feature_pairs, student=student, teacher=teacher)
     except ValueError as error:
@@ -222,8 +243,12 @@ def load_pretrained(network: nn.Module, path: str | None) -> None:
         logger.info("loaded %s", path)
 
 
-def in_parallel(trainable: Trainable, *, late_translators: bool) -> nn.Module:
-    """Average gradients over the processes, where there are several; translators may join late and be unused before."""
+def in_parallel(trainable: Trainable, objective: Objective) -> nn.Module:
+    """Average gradients over the processes, where there are several."""
     if dist.world_size() == 1:
         return trainable
-    return DistributedDataParallel(trainable, find_unused_parameters=late_translators)
+    return DistributedDataParallel(
+        trainable,
+        find_unused_parameters=not objective.always_uses_all,
+        broadcast_buffers=False,  # masks and indices, which never change
+    )

@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H W height and width, L = H*W tokens, M = window_si
 N windows of an image.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -198,7 +199,7 @@ class SwinIR(nn.Module):
         depths: Swin Transformer blocks of each RSTB.
         num_heads: attention heads of each RSTB; each divides `embed_dim`.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
-        ape: add a learnt absolute position embedding, which binds the network to inputs of `img_size`.
+        ape: add a learnt absolute position embedding of `img_size`, interpolated for inputs of other sizes.
         upscale: 2, 3, 4 or 8 for super-resolution, 1 for denoising and JPEG artefact reduction.
         img_range: the network works on images times this number; 1 or 255.
         upsampler: "pixelshuffle" (classical SR), "pixelshuffledirect" (lightweight SR), "nearest+conv"
@@ -246,6 +247,7 @@ class SwinIR(nn.Module):
             grid=grid,
             upscale=upscale,
             upsampler=upsampler,
+            resi_connection=resi_connection,
         )
         self.in_chans = in_chans
         self.embed_dim = embed_dim
@@ -332,7 +334,7 @@ class SwinIR(nn.Module):
         """(B, C, H, W) -> (B, H, W, C) and the (B, L, C) tokens after each RSTB."""
         x = self.patch_embed(shallow.permute(0, 2, 3, 1))
         if self.absolute_pos_embed is not None:
-            x = x + self.absolute_pos_embed.view(1, *x.shape[1:])
+            x = x + self._positions(x.shape[1], x.shape[2])
         x = self.pos_drop(x)
         mask = None
         if self.shift_size:
@@ -342,6 +344,15 @@ class SwinIR(nn.Module):
             x = layer(x, mask)
             features.append(x.flatten(1, 2))
         return self.norm(x), features
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        """The absolute position embedding of this size, (1, height, width, embed_dim)."""
+        assert self.absolute_pos_embed is not None
+        grid = math.isqrt(self.absolute_pos_embed.shape[1])
+        positions = self.absolute_pos_embed.view(1, grid, grid, -1)
+        if (height, width) == (grid, grid):
+            return positions
+        return F.interpolate(positions.permute(0, 3, 1, 2), size=(height, width), mode="bicubic").permute(0, 2, 3, 1)
 
     def _upsample(self, body: Tensor) -> Tensor:
         """(B, embed_dim, H, W) -> (B, C, upscale*H, upscale*W)."""
@@ -364,22 +375,26 @@ def check_arguments(
     grid: int,
     upscale: int,
     upsampler: str | None,
+    resi_connection: str,
 ) -> None:
     """Raise a `ValueError` that names the arguments of `SwinIR` which do not go together."""
-    if len(depths) != len(num_heads):
-        raise ValueError(
-            f"depths has {len(depths)} entries and num_heads {len(num_heads)}; each RSTB needs one of both"
-        )
-    for heads in num_heads:
-        if embed_dim % heads:
-            raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {heads}")
-    if grid > window_size and grid % window_size:
-        raise ValueError(f"img_size {grid} is not a multiple of window_size {window_size}")
-    if upsampler:
-        if upsampler not in UPSCALES:
-            raise ValueError(f"upsampler {upsampler!r} is none of {', '.join(map(repr, UPSCALES))}")
-        if upscale not in UPSCALES[upsampler]:
-            raise ValueError(f"upsampler {upsampler!r} makes upscale {UPSCALES[upsampler]}, not {upscale}")
+    indivisible = [heads for heads in num_heads if embed_dim % heads]
+    scales = UPSCALES.get(upsampler, ()) if upsampler else (upscale,)
+    problems = {
+        f"depths has {len(depths)} entries and num_heads {len(num_heads)}": len(depths) != len(num_heads),
+        f"embed_dim {embed_dim} is not a multiple of num_heads {indivisible}": indivisible,
+        f"img_size {grid} is not a multiple of window_size {window_size}": (
+            grid < 1 or max(grid, window_size) % min(grid, window_size)
+        ),
+        f"upsampler {upsampler!r} is none of {', '.join(map(repr, UPSCALES))}": not scales,
+        f"upsampler {upsampler!r} makes upscale {scales}, not {upscale}": upscale not in scales,
+        f"resi_connection {resi_connection!r} is neither '1conv' nor '3conv'": resi_connection
+        not in {"1conv", "3conv"},
+        f"resi_connection '3conv' divides embed_dim {embed_dim} by 4": resi_connection == "3conv" and embed_dim < 4,
+    }
+    for problem, found in problems.items():
+        if found:
+            raise ValueError(problem)
 
 
 def init_weights(module: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import isqrt
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,8 +60,10 @@ def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int
     return built
 
 
-def network_from_weights(weights: Mapping[str, Tensor]) -> SwinIR:
-    """A SwinIR of the architecture that its weights show, without them; window size 7 means JPEG's `img_range` 255.
+def network_from_weights(weights: Mapping[str, Tensor], *, source: Path) -> SwinIR:
+    """A SwinIR of the architecture that its weights show, without them.
+
+    `img_range` leaves no trace: windows of 7 without an upsampler are taken for JPEG's networks, whose range is 255.
 
     Raises:
         UserError: these are not the weights of a SwinIR.
@@ -68,7 +71,7 @@ def network_from_weights(weights: Mapping[str, Tensor]) -> SwinIR:
     try:
         return SwinIR(**arguments_from_weights(weights))
     except (KeyError, ValueError) as error:
-        raise UserError(f"these are not the weights of a SwinIR ({error})") from error
+        raise UserError(f"{source}: these are not the weights of a SwinIR ({error})") from error
 
 
 def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -90,13 +93,13 @@ def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
             for i in range(depths)
         ],
         "window_size": window_size,
-        "mlp_ratio": weights[f"{first}.mlp.fc1.weight"].shape[0] / embed_dim,
+        "mlp_ratio": (weights[f"{first}.mlp.fc1.weight"].shape[0] + 0.5) / embed_dim,  # it is rounded down again
         "qkv_bias": f"{first}.attn.qkv.bias" in weights,
         "norm_layer": nn.LayerNorm if "norm.bias" in weights else nn.RMSNorm,
         "ape": "absolute_pos_embed" in weights,
         "patch_norm": "patch_embed.norm.weight" in weights,
         "upscale": upscale,
-        "img_range": 255.0 if window_size == 7 else 1.0,
+        "img_range": 255.0 if window_size == 7 and not upsampler else 1.0,
         "upsampler": upsampler,
         "resi_connection": "1conv" if "conv_after_body.weight" in weights else "3conv",
     }

@@ -32,7 +32,7 @@ def main() -> None:
     """Print a table of student and teacher."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--opt", type=Path, required=True, help="option file")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the option file")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
     arguments = parser.parse_args()
     with exit_on_user_error():
         options = load(arguments.opt, arguments.set)

@@ -52,14 +52,16 @@ class Training:
         try:
             self._log_start()
             train = self.options.train
+            if self._validation_was_cut_off():
+                self._validate()
             while self.model.step < train.total_iter:
                 losses = self._timed_step()
                 if self._due(train.checkpoint_print):
                     self._log_losses(losses)
+                if self._due(train.checkpoint_save):
+                    self._save()  # before the validation, lest a test image cost the iterations so far
                 if self._due(train.checkpoint_test):
                     self._validate()
-                if self._due(train.checkpoint_save):
-                    self._save()
             logger.info("done: iteration %s of %s", f"{self.model.step:,}", self.options.task)
         finally:
             if log_file:
@@ -70,11 +72,28 @@ class Training:
             return None
         self.options.models_folder.mkdir(parents=True, exist_ok=True)
         self.options.save(self.folder / "options.json")
-        self.metrics.rewind(self.model.step)
-        self.timing.rewind(self.model.step)
+        for journal in (self.metrics, self.timing):
+            journal.keep(lambda record: record["iter"] <= self.model.step)
         if earlier := self.timing.read():
             self.seconds, self.data_seconds = earlier[-1]["seconds"], earlier[-1]["data_seconds"]
         return log_to_file(self.folder / "train.log")
+
+    def _validation_was_cut_off(self) -> bool:
+        """Whether the run ended between saving this iteration and validating it; forgets a part that was written."""
+        if self.model.step == 0 or not self._due(self.options.train.checkpoint_test):
+            return False
+        return dist.gather([self._forget_partial_validation()])[0]
+
+    def _forget_partial_validation(self) -> bool:
+        if not dist.is_main():
+            return False
+        tests = [
+            record for record in self.metrics.read() if (record["kind"], record["iter"]) == ("test", self.model.step)
+        ]
+        if len(tests) == 2 * len(self.tests):
+            return False
+        self.metrics.keep(lambda record: record not in tests)
+        return True
 
     def _log_start(self) -> None:
         options, model = self.options, self.model

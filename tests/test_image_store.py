@@ -51,6 +51,13 @@ def test_it_is_built_once_and_again_when_a_file_changes(files: list[Path], tmp_p
     assert [path.name for path in (tmp_path / "stores").iterdir()] == [changed.path.name]
 
 
+def test_stores_of_other_labels_are_left_alone(files: list[Path], tmp_path: Path) -> None:
+    labels = ["HR-x4", "HR", "HR-x4-ensemble"]
+    stores = [decoded(files, channels=3, folder=tmp_path / "stores", label=label) for label in labels]
+    decoded(files[:2], channels=3, folder=tmp_path / "stores", label="HR-x4")
+    assert [store.path.exists() for store in stores] == [False, True, True]
+
+
 def test_it_travels_to_other_processes_without_its_pixels(files: list[Path], tmp_path: Path) -> None:
     store = open_store(files, tmp_path / "stores")
     expected = store[3].copy()

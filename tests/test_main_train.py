@@ -18,9 +18,9 @@ from fill import fill_
 import main_train_student
 from data.image_store import ImageStore
 from models.select_network import define_teacher
-from tests.conftest import ROOT
+from tests.conftest import ROOT, make_image
 from utils.evaluate import restorer
-from utils.images import read_image, to_image, to_tensor, unit_range
+from utils.images import read_image, to_image, to_tensor, unit_range, write_image
 from utils.options import Options, load
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -133,7 +133,7 @@ def test_two_processes_give_the_losses_of_one(
     kind: str, toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy["netG"]["drop_path_rate"] = 0
-    delayed = {"start_feature_iter": 3} if kind == "feature" else {}
+    delayed = {"start_feature_iter": 3, "G_optimizer_clipgrad": 0.5} if kind == "feature" else {}
     one = write(toy | {"task": "one"}, tmp_path / "one.json", distillation_type=kind, **delayed)
     two = write(toy | {"task": "two"}, tmp_path / "two.json", distillation_type=kind, **delayed)
     train_here(monkeypatch, "--opt", one)
@@ -156,7 +156,7 @@ def test_a_stored_teacher_is_asked_once_for_each_image(
     settings = {"distillation_type": "response", "teacher": "stored", "teacher_ensemble": ensemble}
     file = write(toy, tmp_path / "toy.json", **settings)
     train_here(monkeypatch, "--opt", file)
-    (store,) = (tmp_path / "HR_stores").glob("HR-3ch-teacher*.u8")
+    (store,) = (tmp_path / "HR_stores").glob("HR-3ch-*-teacher*.u8")
     assert all("l_g_distill" in record for record in records(tmp_path / "runs" / "toy", "train"))
     options = load(file)
     network = define_teacher(options).eval()
@@ -175,6 +175,41 @@ def test_a_stored_teacher_is_asked_once_for_each_image(
     torch.save(network.state_dict(), options.path.pretrained_netTeacher or "")
     train_here(monkeypatch, "--opt", write(toy | {"task": "other"}, file, **settings))
     assert not store.exists(), "another teacher needs another store"
+
+
+def test_a_run_killed_during_validation_validates_again(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(toy, tmp_path / "toy.json")
+    train_here(monkeypatch, "--opt", file)
+    metrics = tmp_path / "runs" / "toy" / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text(whole[: whole.rindex("\n", 0, -1) + 30])  # the last validation half written
+    train_here(monkeypatch, "--opt", file)
+    assert metrics.read_text() == whole
+
+
+def test_a_test_image_that_cannot_be_decoded_costs_no_iterations(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "Test"
+    for index in range(2):
+        write_image(folder / f"{index}.png", make_image(48, 64, seed=index))
+    toy["datasets"]["test"]["dataroot_H"] = str(folder)
+    file = write(toy, tmp_path / "toy.json")
+    train_here(monkeypatch, "--opt", file, "--set", "train.total_iter=1")
+    toy["datasets"]["test"]["dataroot_L"] = str(tmp_path / "Test_LR_bicubic" / "X4")
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:2000])
+    with pytest.raises(SystemExit):
+        train_here(monkeypatch, "--opt", write(toy, file))
+    assert f"error: {folder}/1.png: cannot be read as an image" in capsys.readouterr().err
+    assert (tmp_path / "runs" / "toy" / "models" / "5_state.pth").exists()
+
+
+def test_several_set_flags_add_up(toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(toy, tmp_path / "toy.json")
+    train_here(monkeypatch, "--opt", file, "--set", "train.total_iter=1", "--set", "task=renamed")
+    assert [record["iter"] for record in records(tmp_path / "runs" / "renamed", "train")] == [1]
 
 
 def test_total_iter_can_be_raised_and_the_run_goes_on(
@@ -228,6 +263,11 @@ def unfit_sizes(raw: dict[str, Any]) -> None:
     raw["datasets"]["train"]["dataroot_L"] = raw["datasets"]["train"]["dataroot_H"]
 
 
+def file_for_a_folder(raw: dict[str, Any]) -> None:
+    Path(raw["path"]["root"]).parent.joinpath("file").write_text("")
+    raw["path"]["root"] = str(Path(raw["path"]["root"]).parent / "file")
+
+
 def unknown_key(raw: dict[str, Any]) -> None:
     raw["train"]["G_optimiser_lr"] = 1
 
@@ -244,6 +284,7 @@ def unknown_key(raw: dict[str, Any]) -> None:
         (missing_teacher, r"path.pretrained_netTeacher: there is no file .*teacher.pth"),
         (other_teacher, r"teacher.pth: these weights do not fit the network"),
         (code_in_teacher, r"teacher.pth: not a readable checkpoint"),
+        (file_for_a_folder, r"file/toy.*: Not a directory"),
         (unknown_key, r"train.G_optimiser_lr: unknown key; did you mean train.G_optimizer_lr\?"),
     ],
 )
@@ -275,7 +316,7 @@ def test_a_batch_that_cannot_be_split_is_refused_by_every_process(toy: dict[str,
     toy["datasets"]["train"]["dataloader_batch_size"] = 3
     done = train("--opt", write(toy, tmp_path / "toy.json"), processes=2)
     assert done.returncode != 0
-    assert "dataloader_batch_size: batch size 3 cannot be split over 2 processes" in done.stderr
+    assert "dataloader_batch_size: 3 cannot be split over 2 processes" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

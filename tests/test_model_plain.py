@@ -64,6 +64,19 @@ def test_losses_of_six_steps_are_the_golden_ones(kind: str, raw_options: dict[st
         assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_steps_stay_near_float32_and_keep_losses_and_weights_in_it(kind: str, toy: dict[str, Any]) -> None:
+    toy["netG"]["drop_path_rate"] = 0
+    plain, half = (
+        ModelPlain(with_train(toy, distillation_type=kind, amp=amp), device=CPU).train_step(batch(0))
+        for amp in ("no", "bf16")
+    )
+    for name, value in plain.items():
+        assert half[name].dtype == torch.float32
+        assert half[name].item() != value.item(), "this step was not made in bfloat16"
+        assert half[name].item() == pytest.approx(value.item(), rel=0.02)
+
+
 def test_the_average_follows_the_student_by_its_decay(raw_options: dict[str, Any]) -> None:
     model = ModelPlain(with_train(raw_options, E_decay=0.9), device=CPU)
     before = copy.deepcopy(model.ema)
@@ -166,6 +179,46 @@ def test_an_incomplete_checkpoint_is_passed_over(toy: dict[str, Any]) -> None:
     assert resumed.step == 1
 
 
+def test_a_task_whose_kind_was_changed_is_not_overwritten(toy: dict[str, Any]) -> None:
+    for saved, asked in (("none", "feature"), ("feature", "none")):
+        toy["task"] = saved
+        model = ModelPlain(with_train(toy, distillation_type=saved), device=CPU)
+        model.train_step(batch(0))
+        model.save()
+        other = ModelPlain(with_train(toy, distillation_type=asked), device=CPU)
+        with pytest.raises(UserError, match=r"train.distillation_type: the checkpoints in .* are of another type"):
+            other.restore()
+
+
+def test_a_folder_without_one_complete_checkpoint_is_not_started_anew(toy: dict[str, Any]) -> None:
+    options = with_train(toy)
+    model = ModelPlain(options, device=CPU)
+    model.train_step(batch(0))
+    model.save()
+    (options.models_folder / "1_G.pth").unlink()
+    (options.models_folder / "best_state.pth").touch()
+    with pytest.raises(UserError, match="no checkpoint is complete"):
+        model.restore()
+
+
+def test_optimizer_options_may_change_on_the_way(toy: dict[str, Any]) -> None:
+    model = ModelPlain(with_train(toy), device=CPU)
+    model.train_step(batch(0))
+    model.save()
+    resumed = ModelPlain(with_train(toy, G_optimizer_wd=0.1, G_optimizer_betas=[0.5, 0.9]), device=CPU)
+    resumed.restore()
+    group = resumed.optimizer.param_groups[0]
+    assert (group["weight_decay"], group["betas"]) == (0.1, (0.5, 0.9))
+
+
+def test_windows_that_pad_crops_differently_are_named(toy: dict[str, Any]) -> None:
+    toy["netG"] |= {"window_size": 6, "img_size": 12}
+    with pytest.raises(
+        UserError, match=r"netG\.window_size: LR crops of 8 are padded to 12 for windows of 6, but to 8"
+    ):
+        check_networks(with_train(toy, distillation_type="feature"))
+
+
 def test_a_fresh_run_starts_from_the_pretrained_weights(toy: dict[str, Any], tmp_path: Path) -> None:
     donor = ModelPlain(with_train(toy), device=CPU)
     torch.save(fill_(donor.student, 5).state_dict(), tmp_path / "G.pth")
@@ -205,7 +258,7 @@ def test_the_learning_rate_falls_in_the_iteration_of_the_milestone(raw_options: 
 @pytest.mark.parametrize(
     ("section", "wrong", "named"),
     [
-        ("netG", {"num_heads": [2, 5]}, "netG: embed_dim 12 is not a multiple of num_heads 5"),
+        ("netG", {"num_heads": [2, 5]}, r"netG: embed_dim 12 is not a multiple of num_heads \[5\]"),
         ("netG", {"upsampler": ""}, "netG.upsampler: '' does not do scale 4"),
         ("netTeacher", {"depths": [1]}, "netTeacher: depths has 1 entries and num_heads 3"),
         ("train", {"feature_pairs": [[0, 3]]}, r"train.feature_pairs: pair \[0, 3\]: the teacher has 3 RSTBs"),

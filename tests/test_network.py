@@ -1,8 +1,8 @@
 """The network against the published one: names, numbers, files, and the sizes that users feed it."""
 
+import gzip
 import importlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from models.select_network import network_from_weights
 from models.summary import count_parameters
+from tests.conftest import GOLDEN
 from utils import checkpoint
 from utils.errors import UserError
 
@@ -51,8 +52,8 @@ def published_class() -> type[nn.Module]:
     return importlib.import_module("spandrel.architectures.SwinIR.__arch.SwinIR").SwinIR
 
 
-def test_parameters_and_buffers_are_the_published_ones(shared: Callable[[str], Path]) -> None:
-    configurations = json.loads(shared("golden/swinir_state_dicts.json").read_text())
+def test_parameters_and_buffers_are_the_published_ones() -> None:
+    configurations = json.loads(gzip.decompress((GOLDEN / "swinir_state_dicts.json.gz").read_bytes()))
     assert len(configurations) >= 20
     for name, published in configurations.items():
         with torch.device("meta"):
@@ -69,9 +70,9 @@ def test_parameters_and_buffers_are_the_published_ones(shared: Callable[[str], P
         assert count_parameters(network) == published["num_params"], name
 
 
-def test_outputs_and_features_are_the_published_ones(shared: Callable[[str], Path]) -> None:
-    golden = np.load(shared("golden/swinir_forward.npz"))
-    for name, case in json.loads(shared("golden/swinir_forward.json").read_text()).items():
+def test_outputs_and_features_are_the_published_ones() -> None:
+    golden = np.load(GOLDEN / "swinir_forward.npz")
+    for name, case in json.loads((GOLDEN / "swinir_forward.json").read_text()).items():
         network = fill_(SwinIR(**case["config"]), case["seed"]).eval()
         with torch.no_grad():
             restored, features = network.forward_with_features(image(tuple(case["input_shape"]), case["seed"]).float())
@@ -113,16 +114,26 @@ def test_checkpoints_load_in_the_published_code_and_in_spandrel(variant: str, tm
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_architecture_is_read_off_the_weights(variant: str) -> None:
     network = fill_(SwinIR(**TINY | VARIANTS[variant]), seed=1).eval()
-    rebuilt = network_from_weights(network.state_dict()).eval()
+    rebuilt = network_from_weights(network.state_dict(), source=Path("x.pth")).eval()
     rebuilt.load_state_dict(network.state_dict())
     lr_image = image((1, network.in_chans, 14, 17), seed=2).float()
     with torch.no_grad():
         assert torch.equal(rebuilt(lr_image), network(lr_image))
 
 
+@pytest.mark.parametrize("arguments", [{"mlp_ratio": 2.3}, {"img_size": 14, "window_size": 7}])
+def test_a_students_odd_widths_and_windows_are_read_off_its_weights(arguments: dict[str, Any]) -> None:
+    network = fill_(SwinIR(**TINY | arguments), seed=1).eval()
+    rebuilt = network_from_weights(network.state_dict(), source=Path("x.pth")).eval()
+    rebuilt.load_state_dict(network.state_dict())
+    assert rebuilt.img_range == 1.0
+    with torch.no_grad():
+        assert torch.equal(rebuilt(torch.ones(1, 3, 14, 14)), network(torch.ones(1, 3, 14, 14)))
+
+
 def test_foreign_weights_are_not_taken_for_a_swinir() -> None:
     with pytest.raises(UserError, match="not the weights of a SwinIR"):
-        network_from_weights(nn.Conv2d(3, 3, 3).state_dict())
+        network_from_weights(nn.Conv2d(3, 3, 3).state_dict(), source=Path("x.pth"))
 
 
 @pytest.mark.parametrize("wrapper", ["params", "params_ema", "state_dict", None])
@@ -181,20 +192,23 @@ def test_stochastic_depth_is_active_in_training_only() -> None:
         assert torch.equal(network(lr_image), network(lr_image))
 
 
-def test_absolute_positions_count_and_bind_the_size() -> None:
+def test_absolute_positions_count_and_stretch() -> None:
     network = SwinIR(**TINY, ape=True).eval()
     with torch.no_grad():
         before = network(torch.rand(1, 3, 16, 16, generator=torch.manual_seed(0)))
         network.get_parameter("absolute_pos_embed").add_(1)
         after = network(torch.rand(1, 3, 16, 16, generator=torch.manual_seed(0)))
         assert not torch.allclose(before, after)
+        assert network(torch.rand(1, 3, 24, 40)).shape == (1, 3, 96, 160)
 
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
         ({"depths": [2]}, r"depths has 1 entries and num_heads 2"),
-        ({"num_heads": [2, 5]}, "embed_dim 12 is not a multiple of num_heads 5"),
+        ({"num_heads": [2, 5]}, r"embed_dim 12 is not a multiple of num_heads \[5\]"),
+        ({"img_size": 5}, "img_size 5 is not a multiple of window_size 8"),
+        ({"resi_connection": "2conv"}, "resi_connection '2conv' is neither"),
         ({"img_size": 20}, "img_size 20 is not a multiple of window_size 8"),
         ({"upsampler": "bicubic"}, "upsampler 'bicubic' is none of"),
         ({"upsampler": "nearest+conv", "upscale": 3}, r"makes upscale \(2, 4\), not 3"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from models.model_plain import check_networks
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT
 from utils.errors import UserError
@@ -120,7 +121,11 @@ def test_the_files_of_the_study_differ_only_in_task_and_distillation_type() -> N
 WRONG = {
     "unknown key of the file": ("foo", 1, "foo: unknown key"),
     "unknown key of path": ("path.foo", 1, "path.foo: unknown key"),
-    "unknown key of datasets": ("datasets.val", {}, "datasets: unknown key 'val'; expected 'train' or a name that"),
+    "unknown key of datasets": (
+        "datasets.val",
+        {},
+        "datasets: unknown key 'val'; did you mean 'train'? Test sets have",
+    ),
     "unknown key of the training set": ("datasets.train.foo", 1, "datasets.train.foo: unknown key"),
     "unknown key of a test set": ("datasets.test.foo", 1, "datasets.test.foo: unknown key"),
     "unknown key of netG": ("netG.foo", 1, "netG.foo: unknown key"),
@@ -376,3 +381,11 @@ def sections(section: type[Section]) -> list[type[Section]]:
 @pytest.mark.parametrize("kind", sections(Section))
 def test_every_field_has_a_description(kind: type[Section]) -> None:
     assert [name for name, field in kind.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "options").rglob("*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_every_shipped_file_is_a_lab_note_whose_networks_go_together(path: Path) -> None:
+    assert path.read_text().startswith("// Model") or path.read_text().startswith("// The teacher")
+    check_networks(load(path))

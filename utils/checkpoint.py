@@ -5,8 +5,10 @@ The one place that knows how other tools wrap a network's weights.
 
 import os
 import pickle
+import re
+import struct
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from utils.errors import UserError
 
+STATE = re.compile(r"\d+_state\.pth")
 WRAPPERS = ("params_ema", "params", "state_dict")  # BasicSR's and KAIR's, the better weights first
 
 
@@ -28,7 +31,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: there is no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, struct.error, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dictionary of weights, found {type(content).__name__}")
@@ -98,8 +101,19 @@ def save(folder: Path, step: int, parts: Mapping[str, dict[str, Any]]) -> None:
             raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
 
 
-def newest(folder: Path, parts: Iterable[str]) -> int | None:
-    """The last step of which all parts are there, or None."""
-    steps = {int(path.name.partition("_")[0]) for path in folder.glob("*_state.pth")}
-    complete = [step for step in steps if all(part_path(folder, step, part).is_file() for part in parts)]
-    return max(complete, default=None)
+def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """The last complete checkpoint: its step and its state, whose `parts` names the other files; None in a new folder.
+
+    Raises:
+        UserError: there are checkpoints, but each lacks one of its files, or the newest is damaged.
+    """
+    steps = sorted(int(path.name.partition("_")[0]) for path in folder.glob("*_state.pth") if STATE.match(path.name))
+    for step in reversed(steps):
+        state = read(part_path(folder, step, "state"))
+        if all(part_path(folder, step, part).is_file() for part in state["parts"]):
+            return step, state
+    if steps:
+        raise UserError(
+            f"{folder}: no checkpoint is complete; restore the missing files, or give the task another name"
+        )
+    return None

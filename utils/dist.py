@@ -3,23 +3,33 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed
 from torch import Tensor
 
+from utils.errors import UserError
+
 T = TypeVar("T")
+LONGEST_WAIT = timedelta(hours=6)  # while the main process makes LR images or stores of a whole dataset
 
 
 def start() -> torch.device:
-    """Join the other processes where torchrun started this one, and choose its device."""
+    """Join the other processes where torchrun started this one, and choose its device.
+
+    Raises:
+        UserError: there are more processes than GPUs.
+    """
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
+        if torch.cuda.device_count() <= (device.index or 0):
+            raise UserError(f"torchrun: {device} is asked for, but there are {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
+        torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
     return device
 
 

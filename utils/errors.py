@@ -11,9 +11,14 @@ class UserError(Exception):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn a `UserError` into one line on stderr and exit code 2."""
+    """Turn a `UserError`, or a file that the system refuses, into one line on stderr and exit code 2."""
     try:
         yield
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
         raise SystemExit(2) from None

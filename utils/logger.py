@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,8 @@ class Journal:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def rewind(self, step: int) -> None:
-        """Forget what was written after iteration `step`, so that a resumed run writes nothing twice."""
-        kept = [line for line in self.read() if line["iter"] <= step]
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Forget the other lines: those of iterations that a resumed run is about to repeat."""
         partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in self.read() if wanted(line)), encoding="utf-8")
         partial.replace(self.path)

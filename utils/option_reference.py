@@ -18,6 +18,13 @@ Written by `python -m utils.option_reference` from `utils/options.py`; a test ke
 """
 
 
+NETWORK_NOTE = """
+Keys left out of `netTeacher` are those of SwinIR-M for the file's scale instead: `embed_dim` 180, six RSTBs of depth 6
+and 6 heads, `window_size` 8, `mlp_ratio` 2, pixelshuffle. Those left out beside `net_type` "swinir_student" are the
+student's: `embed_dim` 60, four RSTBs of depth 4 and 6 heads, `window_size` 8.
+"""
+
+
 def type_name(annotation: Any) -> str:
     """A type as a reader of JSON would call it: `number`, `"l1" or "l2"`, `list of integer`."""
     if annotation is None or annotation is types.NoneType:
@@ -55,7 +62,10 @@ def reference() -> str:
         "`netG`, the student, and `netTeacher`": Network,
         "`train`": subsections(Options)["train"],
     }
-    parts = [f"## {title}\n\n{section.__doc__}\n\n{table(section)}\n" for title, section in titles.items()]
+    parts = []
+    for title, section in titles.items():
+        note = NETWORK_NOTE if section is Network else ""
+        parts.append(f"## {title}\n\n{section.__doc__}\n{note}\n{table(section)}\n")
     return "\n".join([HEAD, *parts])
 
 

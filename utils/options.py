@@ -123,7 +123,10 @@ class Datasets(Section):
     def _check_keys(cls, raw: Any) -> Any:
         unknown = [key for key in raw if key != "train" and not key.startswith("test")] if isinstance(raw, dict) else []
         if unknown:
-            raise ValueError(f"unknown key {unknown[0]!r}; expected 'train' or a name that begins with 'test'")
+            (nearest,) = difflib.get_close_matches(unknown[0], ["train", "test"], n=1, cutoff=0.0)
+            raise ValueError(
+                f"unknown key {unknown[0]!r}; did you mean {nearest!r}? Test sets have keys that begin with 'test'"
+            )
         return raw
 
     @model_validator(mode="after")
@@ -216,6 +219,9 @@ class TrainOptions(Section):
     """Iterations before l_g_feature joins."""
     feature_pairs: Annotated[list[RSTBPair], Field(min_length=1)] = [[0, 0], [1, 1], [2, 2], [3, 3]]
     """Which RSTBs are compared: [student's, teacher's], counted from 0."""
+    amp: Literal["no", "bf16"] = "no"
+    """Precision of student and teacher in training: float32, or bfloat16 where autocast allows it. Losses, weights and
+    validation stay float32; float16 is not offered, since SwinIR's features overflow it."""
     E_decay: Rate = 0.999
     """Decay of the student's exponential moving average; 0: the average is the student itself."""
     G_optimizer_type: Literal["adam"] = "adam"

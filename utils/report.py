@@ -45,7 +45,8 @@ class Task:
         metrics = Journal(folder / "metrics.jsonl").read()
         if not any(record["kind"] == "test" for record in metrics):
             raise UserError(f"{folder}: there is no metrics.jsonl with a validation in this folder")
-        seconds = Journal(folder / "timing.jsonl").read()[-1]["seconds"]
+        timing = Journal(folder / "timing.jsonl").read()
+        seconds = timing[-1]["seconds"] if timing else 0.0
         return cls(folder, load(folder / "options.json"), metrics, seconds)
 
     def validations(self) -> list[dict[str, Any]]:
@@ -106,7 +107,7 @@ def plot_curves(tasks: Sequence[Task], path: Path) -> None:
     dataset = tasks[0].validations()[0]["dataset"]
     figure, (loss_axis, psnr_axis) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for task in tasks:
-        losses = [record for record in task.metrics if record["kind"] == "train"]
+        losses = [record for record in task.metrics if "l_g_L1" in record]
         loss_axis.plot([r["iter"] for r in losses], [r["l_g_L1"] for r in losses], label=task.options.task)
         tests = [record for record in task.validations() if record["dataset"] == dataset]
         psnr_axis.plot([r["iter"] for r in tests], [r["psnr_y"] for r in tests], marker="o", label=task.options.task)
@@ -129,9 +130,10 @@ def most_different_window(images: Sequence[np.ndarray]) -> tuple[slice, slice]:
 
 def plot_comparison(tasks: Sequence[Task], path: Path) -> None:
     """Bicubic, every task with its PSNR on Y of the whole image, and the ground truth, where the tasks differ most."""
-    record = tasks[0].validations()[-1]
-    results = test_results(record)[:MAX_PICTURES]
-    columns = ["bicubic", *(task.options.task for task in tasks), "ground truth"]
+    dataset = tasks[0].validations()[0]["dataset"]
+    shown = [(task, test_results(record)) for task in tasks if (record := task.last_validation(dataset))]
+    results = shown[0][1][:MAX_PICTURES]
+    columns = ["bicubic", *(task.options.task for task, _ in shown), "ground truth"]
     figure, axes = plt.subplots(
         len(results),
         len(columns),
@@ -140,14 +142,13 @@ def plot_comparison(tasks: Sequence[Task], path: Path) -> None:
         squeeze=False,
     )
     for row, result in zip(axes, results, strict=True):
-        saved = [task.folder / "images" / record["dataset"] / f"{result.name}.png" for task in tasks]
+        saved = [task.folder / "images" / dataset / f"{result.name}.png" for task, _ in shown]
         restored = [read_image(file, channels=tasks[0].options.n_channels) for file in saved]
         pictures = [bicubic_image(result, tasks[0].options), *restored, hr_image(result, tasks[0].options)]
+        psnrs = [image.psnr_y for _, images in shown for image in images if image.H_path == result.H_path]
+        titles = [f"{name}\n{value:.2f} dB" for name, value in zip(columns[1:-1], psnrs, strict=True)]
         window = most_different_window(restored)
-        of_tasks = [image for task in tasks for image in test_results(task.validations()[-1])]
-        psnrs = [image.psnr_y for image in of_tasks if image.H_path == result.H_path]
-        titles = [columns[0], *(f"{n}\n{v:.2f} dB" for n, v in zip(columns[1:-1], psnrs, strict=True)), columns[-1]]
-        for axis, title, picture in zip(row, titles, pictures, strict=True):
+        for axis, title, picture in zip(row, [columns[0], *titles, columns[-1]], pictures, strict=True):
             axis.imshow(picture[window], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set_title(title, fontsize="small")
             axis.set_axis_off()
