@@ -69,15 +69,15 @@ def main() -> None:
             sys.stderr.write(f"{rows[-1]['work']}: {rows[-1]['ratio']:.2f}\n")
     side = 32 if arguments.tiny else 256
     memory = [peak_memory(partial(cases.restore_large, which, side=side)) for which in ("ours", "peer")]
-    sys.stdout.write(markdown([readable(row) for row in rows]) + "\n")
+    machine = machine_name(device)
+    ours, peer = (f"{peak / 2**20:.0f} MiB" for peak in memory)
     sys.stdout.write(
-        f"\npeak memory above the weights, {side}x{side} through SwinIR-M on the CPU: "
-        f"ours {memory[0] / 2**20:.0f} MiB, peer {memory[1] / 2**20:.0f} MiB, ratio {memory[0] / max(memory[1], 1):.2f}\n"
-        f"machine: {machine_name(device)}, float32 matmul at {rate / 1e9:.0f} GFLOP/s, torch {torch.__version__}\n"
+        f"{markdown([readable(row) for row in rows])}\n\n"
+        f"peak memory above the weights, {side}x{side} through SwinIR-M on the CPU: ours {ours}, peer {peer}\n"
+        f"machine: {machine}, float32 matmul at {rate / 1e9:.0f} GFLOP/s, torch {torch.__version__}\n"
     )
     if not arguments.tiny:
         RESULTS.mkdir(exist_ok=True)
-        machine = machine_name(device)
         content = {"machine": machine, "torch": torch.__version__, "matmul_flops": rate, "rows": rows}
         content |= {"peak_memory_bytes": dict(zip(("ours", "peer"), memory, strict=True))}
         name = re.sub(r"\W+", "-", machine).strip("-")
