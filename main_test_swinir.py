@@ -23,7 +23,7 @@ from utils.errors import UserError, exit_on_user_error
 from utils.evaluate import ImageResult, Restore, average, evaluate, restore_all, restorer
 from utils.images import write_image
 from utils.logger import log_to_terminal
-from utils.options import load
+from utils.option_file import load
 from utils.tables import describe, formatted, markdown
 
 LAYOUT = re.compile(r"HR|LR|GT|LQ|LR_bicubic|[xX]\d")  # folders inside a test set

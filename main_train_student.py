@@ -13,7 +13,7 @@ from models.training import Training
 from utils import dist
 from utils.errors import exit_on_user_error
 from utils.logger import log_to_terminal
-from utils.options import load_all
+from utils.option_file import load_all
 
 
 def main() -> None:

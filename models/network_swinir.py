@@ -9,15 +9,12 @@ N windows of an image.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from models.window_attention import WindowAttention, shifted_window_mask, window_partition, window_reverse
+from models.swin_transformer import BasicLayer, BlockConfig, WindowAttention, shifted_window_mask
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
 NUM_FEATURES = 64  # channels of the reconstruction
@@ -33,104 +30,6 @@ def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
             index = torch.arange(size + multiple - size % multiple, device=x.device) % period
             x = x.index_select(dim, torch.minimum(index, period - index))
     return x
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockConfig:
-    """What all Swin Transformer blocks of one network share."""
-
-    dim: int
-    grid: int  # height and width, in tokens, that the stored masks are written for
-    window_size: int
-    mlp_ratio: float
-    qkv_bias: bool
-    qk_scale: float | None
-    drop: float
-    attn_drop: float
-    norm_layer: type[nn.Module]
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between, over the last dimension."""
-
-    def __init__(self, config: BlockConfig) -> None:
-        super().__init__()
-        hidden_dim = int(config.dim * config.mlp_ratio)
-        self.fc1 = nn.Linear(config.dim, hidden_dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, config.dim)
-        self.drop = nn.Dropout(config.drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
-
-
-class SwinTransformerBlock(nn.Module):
-    """Window attention and MLP, each behind a normalisation and inside a skip (section 3.2)."""
-
-    attn_mask: Tensor
-
-    def __init__(self, config: BlockConfig, *, num_heads: int, shift_size: int, drop_path: float) -> None:
-        super().__init__()
-        self.window_size = config.window_size
-        self.shift_size = shift_size
-        self.norm1 = config.norm_layer(config.dim)
-        self.attn = WindowAttention(
-            config.dim,
-            window_size=config.window_size,
-            num_heads=num_heads,
-            qkv_bias=config.qkv_bias,
-            qk_scale=config.qk_scale,
-            attn_drop=config.attn_drop,
-            proj_drop=config.drop,
-        )
-        self.drop_path = DropPath(drop_path)
-        self.norm2 = config.norm_layer(config.dim)
-        self.mlp = Mlp(config)
-        if shift_size:
-            # Never read here: the published code wants this buffer, in the shape that belongs to its img_size.
-            mask = shifted_window_mask(config.grid, config.grid, config.window_size, shift_size)
-            self.register_buffer("attn_mask", mask)
-            self.register_load_state_dict_pre_hook(keep_own_mask)
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C); `mask` is that of the shifted windows for this H and W."""
-        _, height, width, _ = x.shape
-        shift = self.shift_size
-        shortcut, x = x, self.norm1(x)
-        if shift:
-            x = x.roll((-shift, -shift), dims=(1, 2))
-        windows = self.attn(window_partition(x, self.window_size), mask if shift else None)
-        x = window_reverse(windows, self.window_size, height, width)
-        if shift:
-            x = x.roll((shift, shift), dims=(1, 2))
-        x = shortcut + self.drop_path(x)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-
-def keep_own_mask(block: SwinTransformerBlock, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Let a checkpoint load whatever `img_size` its masks were written for: they are derived, never learnt."""
-    if f"{prefix}attn_mask" in state_dict:
-        state_dict[f"{prefix}attn_mask"] = block.attn_mask
-
-
-class BasicLayer(nn.Module):
-    """The Swin Transformer blocks of one RSTB; every second one shifts its windows by `shift_size`."""
-
-    def __init__(
-        self, config: BlockConfig, *, num_heads: int, shift_size: int, drop_paths: Sequence[float], use_checkpoint: bool
-    ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            SwinTransformerBlock(config, num_heads=num_heads, shift_size=shift_size * (i % 2), drop_path=drop_path)
-            for i, drop_path in enumerate(drop_paths)
-        )
-        self.use_checkpoint = use_checkpoint
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        for block in self.blocks:
-            x = checkpoint(block, x, mask, use_reentrant=False) if self.use_checkpoint else block(x, mask)
-        return x
 
 
 class RSTB(nn.Module):

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.select_network import define_G, define_teacher
 from utils.errors import exit_on_user_error
-from utils.options import load
+from utils.option_file import load
 
 INPUT_SIZE = 64
 

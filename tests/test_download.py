@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import stat
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import data.download
+import main_test_swinir
 import model_zoo.download
+from models.network_swinir import SwinIR
 from utils.download import CHUNK, extract_zip, fetch
 from utils.errors import UserError
 from utils.images import read_image, write_image
@@ -479,6 +483,34 @@ def test_ensure_downloads_official_names_only(
     assert len(server.requests) == 1
     with pytest.raises(UserError, match=r"mine\.pth does not exist and is not one of the official weights"):
         model_zoo.download.ensure(tmp_path / "mine.pth")
+
+
+def test_the_test_script_downloads_the_weights_that_it_lacks(
+    official_x4: model_zoo.download.Weights, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = SwinIR(
+        img_size=16, embed_dim=12, depths=[2], num_heads=[2], window_size=8, upscale=4, upsampler="pixelshuffle"
+    )
+    buffer = BytesIO()
+    torch.save({"params": network.state_dict()}, buffer)
+    server.files["/weights"] = buffer.getvalue()
+    published = dataclasses.replace(
+        official_x4, url=server.url("/weights"), size=len(buffer.getvalue()), sha256=sha256(buffer.getvalue())
+    )
+    monkeypatch.setattr(model_zoo.download, "official", lambda: [published])
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "Clean" / "a.png", np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8))
+    arguments = ["main_test_swinir.py", "--task", "classical_sr", "--scale", "4", "--folder_gt", "Clean"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    main_test_swinir.main()
+    assert (tmp_path / "model_zoo" / published.file).read_bytes() == buffer.getvalue()
+    assert (tmp_path / "results" / "swinir_classical_sr_x4" / "Clean" / "a_SwinIR.png").exists()
+
+    (tmp_path / "model_zoo" / published.file).unlink()
+    server.files["/weights"] = buffer.getvalue()[:-1] + b"?"
+    with pytest.raises(SystemExit):
+        main_test_swinir.main()
+    assert not (tmp_path / "model_zoo" / published.file).exists()
 
 
 def test_every_official_weight_is_found_by_its_selectors() -> None:

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "utils": {"utils"},
 }
 # Within a room: the networks and losses know nothing of training.
-LEAVES = {"models.network_swinir", "models.network_swinir_student", "models.window_attention", "models.losses"}
+LEAVES = {"models.network_swinir", "models.network_swinir_student", "models.swin_transformer", "models.losses"}
 MAY_IMPORT_MODULES = dict.fromkeys(LEAVES, LEAVES) | {"models.distillation": {"models.losses"}}
 
 

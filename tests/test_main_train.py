@@ -21,7 +21,8 @@ from models.select_network import define_teacher
 from tests.conftest import ROOT, make_image
 from utils.evaluate import restorer
 from utils.images import read_image, to_image, to_tensor, unit_range, write_image
-from utils.options import Options, load
+from utils.option_file import load
+from utils.options import Options
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 KAIR_LINE = re.compile(r"<epoch:\s*(\d+), iter:\s*([\d,]+), lr:(\S+)> ((?:\w+: \S+ ?)+)$")

@@ -13,7 +13,8 @@ from models.model_plain import check_networks
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT
 from utils.errors import UserError
-from utils.options import Network, Section, load, load_all
+from utils.option_file import load, load_all
+from utils.options import Network, Section
 
 STUDY = sorted((ROOT / "options").glob("*.json"))
 TABLE = {

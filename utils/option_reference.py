@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from utils.options import Network, Options, Section, TestSet, subsections
+from utils.option_file import subsections
+from utils.options import Network, Options, Section, TestSet
 
 TARGET = Path(__file__).parents[1] / "docs" / "options.md"
 HEAD = """# Option keys

@@ -1,12 +1,10 @@
-"""The option file: its schema, and how it is read. Names are KAIR's; every key is checked, none is guessed."""
+"""The option file's schema. Names are KAIR's; every key is checked, none is guessed."""
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import json5
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -16,11 +14,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
-
-from utils.errors import UserError
 
 
 def not_a_boolean(value: Any) -> Any:
@@ -35,15 +30,6 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 PerRSTB = Annotated[list[PositiveInt], Field(min_length=1)]
 NAME = r"^\w[\w.+-]*$"  # of a file or folder, so no slashes and no leading dots
 RSTBPair = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
-
-
-# Pydantic's wording where it would puzzle a reader of JSON.
-EXPECTED = {
-    "model_type": "should be a section in braces",
-    "string_pattern_mismatch": "should consist of letters, digits, '_', '.', '+' and '-'",
-    "too_short": "should have at least {min_length} entries",
-    "too_long": "should have at most {max_length} entries",
-}
 
 
 class Section(BaseModel):
@@ -320,109 +306,3 @@ class Options(Section):
     def save(self, path: Path) -> None:
         """Write what was set, overrides included, as JSON that `load` reads back to the same options."""
         path.write_text(json.dumps(self.model_dump(exclude_unset=True), indent=2) + "\n", encoding="utf-8")
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Options:
-    """Read and check an option file, JSON with comments; `overrides` are `key.key=value`.
-
-    Raises:
-        UserError: the file or an override cannot be read, or a key or value is not valid.
-    """
-    try:
-        raw = json5.loads(path.read_text(encoding="utf-8"), allow_duplicate_keys=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: the file should hold one JSON object")
-    for override in overrides:
-        apply_override(raw, override)
-    try:
-        return Options.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(f"{path}: {describe(error)}") from error
-
-
-def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Options]:
-    """Read option files that are to run one after another, and see that their inputs are there or will be.
-
-    Raises:
-        UserError: as `load`, or two files are the same task, or a file of weights is missing.
-    """
-    loaded: list[Options] = []
-    for path in paths:
-        options = load(path, overrides)
-        earlier = [other.task_folder.resolve() for other in loaded]
-        if options.task_folder.resolve() in earlier:
-            raise UserError(f"{path}: task: {options.task!r} is the task of an earlier file, too")
-        for key in ("pretrained_netG", "pretrained_netE", "pretrained_netTeacher"):
-            weights = getattr(options.path, key)
-            unused = key == "pretrained_netTeacher" and options.train.distillation_type == "none"
-            if weights is None or unused or Path(weights).is_file():
-                continue
-            if not any(folder in Path(weights).resolve().parents for folder in earlier):
-                raise UserError(f"{path}: path.{key}: there is no file {weights}")
-        loaded.append(options)
-    return loaded
-
-
-def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Set `train.total_iter=200` in the raw options; the value is JSON, or else a string."""
-    dotted, equals, text = override.partition("=")
-    if not equals:
-        raise UserError(f"--set {override}: expected key=value, for example train.total_iter=200")
-    try:
-        value = json5.loads(text)
-    except ValueError:
-        value = text
-    *sections, key = dotted.split(".")
-    for name in sections:
-        raw = raw.setdefault(name, {})
-        if not isinstance(raw, dict):
-            raise UserError(f"--set {override}: {name} is not a section")
-    raw[key] = value
-
-
-def describe(error: ValidationError) -> str:
-    """The first problem in one sentence that names the key, what was found and what was expected."""
-    problems = error.errors(include_url=False)
-    first, more = problems[0], len(problems) - 1
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        text = f"{key}: unknown key; {suggest(first['loc'])}"
-    elif first["type"] == "missing":
-        text = f"{key}: this key is missing"
-    elif first["type"] == "value_error":
-        text = f"{key}: {first['ctx']['error']}".removeprefix(": ")
-    else:
-        expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input ")).format(**first.get("ctx", {}))
-        text = f"{key}: {expected}, but is {json.dumps(first['input'], default=repr)}"
-    return text + (f" (and {more} more)" if more else "")
-
-
-def suggest(loc: tuple[int | str, ...]) -> str:
-    """A hint at the key that was probably meant."""
-    *parents, key = (str(part) for part in loc)
-    section: type[Section] = Options
-    for parent in parents:
-        section = subsections(section).get(parent, TestSet)
-    siblings = list(section.model_fields)
-    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
-    elsewhere = [dotted for dotted in dotted_keys(Options) if dotted.rpartition(".")[2] == key]
-    if not close and elsewhere:
-        return f"did you mean {elsewhere[0]}?"
-    nearest = close or difflib.get_close_matches(key, siblings, n=1, cutoff=0.0)
-    return f"did you mean {'.'.join([*parents, *nearest])}?"
-
-
-def subsections(section: type[Section]) -> dict[str, type[Section]]:
-    """The keys of a section that hold sections."""
-    fields = {key: field.annotation for key, field in section.model_fields.items()}
-    return {key: kind for key, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Section)}
-
-
-def dotted_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
-    """Every key below `section`, written `section.key`."""
-    for key in section.model_fields:
-        yield prefix + key
-        if key in subsections(section):
-            yield from dotted_keys(subsections(section)[key], f"{prefix}{key}.")

@@ -19,7 +19,8 @@ from utils.errors import UserError, exit_on_user_error
 from utils.evaluate import ImageResult, average, bicubic, compare
 from utils.images import read_image, to_image, to_tensor, unit_range
 from utils.logger import Journal
-from utils.options import Options, load
+from utils.option_file import load
+from utils.options import Options
 from utils.tables import formatted, markdown
 
 CROP = 96  # height and width of the pictures that are compared, in HR pixels

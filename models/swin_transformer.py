@@ -1,0 +1,187 @@
+"""Swin Transformer layers: attention inside the windows of an image, plain and shifted (SwinIR, section 3.2).
+
+Shapes: B batch, C channels, H W height and width, M = window_size**2 tokens of a window, N windows of an image,
+h heads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+MASKED = -100.0  # added to the logits of tokens that are not neighbours; the published value, not -inf
+
+
+def window_partition(x: Tensor, window_size: int) -> Tensor:
+    """(B, H, W, C) -> (B*N, M, C); H and W are multiples of `window_size`."""
+    b, h, w, c = x.shape
+    x = x.view(b, h // window_size, window_size, w // window_size, window_size, c)
+    return x.transpose(2, 3).reshape(-1, window_size**2, c)
+
+
+def window_reverse(windows: Tensor, window_size: int, height: int, width: int) -> Tensor:
+    """(B*N, M, C) -> (B, H, W, C): the inverse of `window_partition`."""
+    x = windows.view(-1, height // window_size, width // window_size, window_size, window_size, windows.shape[-1])
+    return x.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])
+
+
+def shifted_window_mask(
+    height: int, width: int, window_size: int, shift: int, device: torch.device | None = None
+) -> Tensor:
+    """(N, M, M) float32: 0 between tokens that were neighbours before the cyclic shift, `MASKED` elsewhere."""
+
+    def band(size: int) -> Tensor:
+        position = torch.arange(size, device=device)
+        return (position >= size - window_size).long() + (position >= size - shift).long()
+
+    region = 3 * band(height)[:, None] + band(width)[None, :]
+    region = window_partition(region[None, :, :, None], window_size).squeeze(-1)  # (N, M)
+    return (region[:, None, :] != region[:, :, None]).float() * MASKED
+
+
+def relative_position_index(window_size: int) -> Tensor:
+    """(M, M) int64: the row of the bias table that belongs to each pair of tokens."""
+    position = torch.arange(window_size)
+    y, x = (p.flatten() for p in torch.meshgrid(position, position, indexing="ij"))
+    dy, dx = (p[:, None] - p[None, :] + window_size - 1 for p in (y, x))
+    return dy * (2 * window_size - 1) + dx
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside each window, with a relative position bias (section 3.2)."""
+
+    relative_position_index: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        window_size: int,
+        num_heads: int,
+        qkv_bias: bool,
+        qk_scale: float | None,
+        attn_drop: float,
+        proj_drop: float,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = qk_scale or (dim // num_heads) ** -0.5
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
+        self.register_buffer("relative_position_index", relative_position_index(window_size))
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B*N, M, C) and, for shifted windows, the (N, M, M) mask -> (B*N, M, C)."""
+        windows, m, c = x.shape
+        q, k, v = self.qkv(x).view(windows, m, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B*N, h, M, C/h)
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # (h, M, M)
+        attention = (q * self.scale) @ k.transpose(-2, -1) + bias
+        if mask is not None:
+            by_image = attention.view(-1, mask.shape[0], self.num_heads, m, m)
+            attention = (by_image + mask[:, None].to(by_image.dtype)).view_as(attention)
+        attention = self.attn_drop(attention.softmax(dim=-1))
+        return self.proj_drop(self.proj((attention @ v).transpose(1, 2).reshape(windows, m, c)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """What all Swin Transformer blocks of one network share."""
+
+    dim: int
+    grid: int  # height and width, in tokens, that the stored masks are written for
+    window_size: int
+    mlp_ratio: float
+    qkv_bias: bool
+    qk_scale: float | None
+    drop: float
+    attn_drop: float
+    norm_layer: type[nn.Module]
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between, over the last dimension."""
+
+    def __init__(self, config: BlockConfig) -> None:
+        super().__init__()
+        hidden_dim = int(config.dim * config.mlp_ratio)
+        self.fc1 = nn.Linear(config.dim, hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dim, config.dim)
+        self.drop = nn.Dropout(config.drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class SwinTransformerBlock(nn.Module):
+    """Window attention and MLP, each behind a normalisation and inside a skip (section 3.2)."""
+
+    attn_mask: Tensor
+
+    def __init__(self, config: BlockConfig, *, num_heads: int, shift_size: int, drop_path: float) -> None:
+        super().__init__()
+        self.window_size = config.window_size
+        self.shift_size = shift_size
+        self.norm1 = config.norm_layer(config.dim)
+        self.attn = WindowAttention(
+            config.dim,
+            window_size=config.window_size,
+            num_heads=num_heads,
+            qkv_bias=config.qkv_bias,
+            qk_scale=config.qk_scale,
+            attn_drop=config.attn_drop,
+            proj_drop=config.drop,
+        )
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = config.norm_layer(config.dim)
+        self.mlp = Mlp(config)
+        if shift_size:
+            # Never read here: the published code wants this buffer, in the shape that belongs to its img_size.
+            mask = shifted_window_mask(config.grid, config.grid, config.window_size, shift_size)
+            self.register_buffer("attn_mask", mask)
+            self.register_load_state_dict_pre_hook(keep_own_mask)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C); `mask` is that of the shifted windows for this H and W."""
+        _, height, width, _ = x.shape
+        shift = self.shift_size
+        shortcut, x = x, self.norm1(x)
+        if shift:
+            x = x.roll((-shift, -shift), dims=(1, 2))
+        windows = self.attn(window_partition(x, self.window_size), mask if shift else None)
+        x = window_reverse(windows, self.window_size, height, width)
+        if shift:
+            x = x.roll((shift, shift), dims=(1, 2))
+        x = shortcut + self.drop_path(x)
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def keep_own_mask(block: SwinTransformerBlock, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Let a checkpoint load whatever `img_size` its masks were written for: they are derived, never learnt."""
+    if f"{prefix}attn_mask" in state_dict:
+        state_dict[f"{prefix}attn_mask"] = block.attn_mask
+
+
+class BasicLayer(nn.Module):
+    """The Swin Transformer blocks of one RSTB; every second one shifts its windows by `shift_size`."""
+
+    def __init__(
+        self, config: BlockConfig, *, num_heads: int, shift_size: int, drop_paths: Sequence[float], use_checkpoint: bool
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            SwinTransformerBlock(config, num_heads=num_heads, shift_size=shift_size * (i % 2), drop_path=drop_path)
+            for i, drop_path in enumerate(drop_paths)
+        )
+        self.use_checkpoint = use_checkpoint
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        for block in self.blocks:
+            x = checkpoint(block, x, mask, use_reentrant=False) if self.use_checkpoint else block(x, mask)
+        return x
