@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -81,12 +82,21 @@ class WindowAttention(nn.Module):
         windows, m, c = x.shape
         q, k, v = self.qkv(x).view(windows, m, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B*N, h, M, C/h)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # (h, M, M)
-        attention = (q * self.scale) @ k.transpose(-2, -1) + bias
         if mask is not None:
-            by_image = attention.view(-1, mask.shape[0], self.num_heads, m, m)
-            attention = (by_image + mask[:, None].to(by_image.dtype)).view_as(attention)
-        attention = self.attn_drop(attention.softmax(dim=-1))
-        return self.proj_drop(self.proj((attention @ v).transpose(1, 2).reshape(windows, m, c)))
+            bias = bias + mask[:, None]  # (N, h, M, M)
+        bias = bias.to(q.dtype)
+        # The fused kernels are faster and never hold the (B*N, h, M, M) attention, but give the bias no gradient.
+        attend = self._attend if torch.is_grad_enabled() else self._attend_fused
+        return self.proj_drop(self.proj(attend(q, k, v, bias).transpose(1, 2).reshape(windows, m, c)))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        logits = ((q * self.scale) @ k.transpose(-2, -1)).view(-1, *bias.shape) + bias
+        return self.attn_drop(logits.softmax(dim=-1)).view(*q.shape[:3], -1) @ v
+
+    def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        bias = bias[None] if bias.dim() == 3 else bias.repeat(len(q) // len(bias), 1, 1, 1)
+        dropout = self.attn_drop.p if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)

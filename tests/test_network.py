@@ -183,6 +183,17 @@ def test_recomputing_activations_changes_no_gradient() -> None:
         torch.testing.assert_close(recomputed, plain)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_fused_attention_is_the_plain_one(precision: torch.dtype) -> None:
+    network = fill_(SwinIR(**TINY).to(precision), seed=9).eval()
+    lr_image = image((3, 3, 24, 40), seed=10).to(precision)  # several images, several shifted windows
+    plain = network(lr_image)
+    with torch.no_grad():
+        fused = network(lr_image)
+    assert plain.requires_grad
+    torch.testing.assert_close(fused, plain.detach(), rtol=0, atol=1e-5 if precision == torch.float32 else 1e-12)
+
+
 def test_stochastic_depth_is_active_in_training_only() -> None:
     network = fill_(SwinIR(**TINY, drop_path_rate=0.5), seed=7)
     lr_image = image(ODD, seed=8).float()
