@@ -213,6 +213,19 @@ def test_several_set_flags_add_up(toy: dict[str, Any], tmp_path: Path, monkeypat
     assert [record["iter"] for record in records(tmp_path / "runs" / "renamed", "train")] == [1]
 
 
+def test_ctrl_c_is_one_line_and_loses_nothing_that_was_saved(toy: dict[str, Any], tmp_path: Path) -> None:
+    file = write(toy, tmp_path / "toy.json", total_iter=10_000, checkpoint_save=2)
+    process = subprocess.Popen(command("--opt", file), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "runs").glob("toy/models/4_state.pth")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted; the same command goes on from what is saved"
+    assert "Traceback" not in errors
+
+
 def test_total_iter_can_be_raised_and_the_run_goes_on(
     toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

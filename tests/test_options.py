@@ -249,7 +249,7 @@ def test_further_problems_are_counted(write: Write) -> None:
         (b"", "cannot be read as JSON"),
         (b"\xff\xfe{}", "cannot be read as JSON"),
         (b'[{"task": "a"}]', "the file should hold one JSON object"),
-        (None, "cannot be read as JSON: [Errno 2] No such file"),
+        (None, "the option file cannot be read (No such file"),
     ],
 )
 def test_a_file_that_is_no_json_object_is_refused_by_name(tmp_path: Path, content: bytes | None, expected: str) -> None:

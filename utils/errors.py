@@ -11,7 +11,7 @@ class UserError(Exception):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turn a `UserError`, or a file that the system refuses, into one line on stderr and exit code 2."""
+    """Make a `UserError` or a file that the system refuses (exit code 2), and Ctrl-C (130), one line on stderr."""
     try:
         yield
     except UserError as error:
@@ -22,3 +22,6 @@ def exit_on_user_error() -> Iterator[None]:
             raise
         sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from what is saved\n")
+        raise SystemExit(130) from None

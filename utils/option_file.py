@@ -29,7 +29,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Options:
     """
     try:
         raw = json5.loads(path.read_text(encoding="utf-8"), allow_duplicate_keys=False)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: the option file cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: the file should hold one JSON object")
