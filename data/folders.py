@@ -29,7 +29,7 @@ def list_images(folder: Path) -> list[Path]:
         UserError: the folder is missing or holds no image.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder")
+        raise UserError(f"{folder}: there is no such folder (python -m data.download fetches DIV2K, Set5 and others)")
     images = sorted(path for path in folder.rglob("*") if is_image(path))
     if not images:
         raise UserError(f"{folder}: there is no image ({', '.join(sorted(EXTENSIONS))}) in this folder")

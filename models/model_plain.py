@@ -152,7 +152,8 @@ class ModelPlain:
             UserError: it cannot be written.
         """
         modules = {label: module.state_dict() for label, module in self.parts().items()}
-        state = {"parts": list(modules), "optimizer": self.optimizer.state_dict()}
+        kind = self.options.train.distillation_type
+        state = {"parts": list(modules), "distillation_type": kind, "optimizer": self.optimizer.state_dict()}
         checkpoint.save(self.options.models_folder, self.step, {**modules, "state": state})
 
     def restore(self) -> None:
@@ -169,10 +170,10 @@ class ModelPlain:
             load_pretrained(self.ema, self.options.path.pretrained_netE)
             return
         self.step, state = found
-        if state["parts"] != list(self.parts()):
+        if state["distillation_type"] != self.options.train.distillation_type:
             raise UserError(
-                f"train.distillation_type: the checkpoints in {folder} are of another type "
-                f"({', '.join(state['parts'])} instead of {', '.join(self.parts())}); give the task another name"
+                f"train.distillation_type: {folder} holds a run of type {state['distillation_type']!r}, not "
+                f"{self.options.train.distillation_type!r}; give the task another name"
             )
         for label, module in self.parts().items():
             load_pretrained(module, str(checkpoint.part_path(folder, self.step, label)))
@@ -247,8 +248,4 @@ def in_parallel(trainable: Trainable, objective: Objective) -> nn.Module:
     """Average gradients over the processes, where there are several."""
     if dist.world_size() == 1:
         return trainable
-    return DistributedDataParallel(
-        trainable,
-        find_unused_parameters=not objective.always_uses_all,
-        broadcast_buffers=False,  # masks and indices, which never change
-    )
+    return DistributedDataParallel(trainable, find_unused_parameters=not objective.always_uses_all)

@@ -71,7 +71,8 @@ class Training:
         if not dist.is_main():
             return None
         self.options.models_folder.mkdir(parents=True, exist_ok=True)
-        self.options.save(self.folder / "options.json")
+        if self.model.step < self.options.train.total_iter:  # a run that adds nothing leaves what it finds
+            self.options.save(self.folder / "options.json")
         for journal in (self.metrics, self.timing):
             journal.keep(lambda record: record["iter"] <= self.model.step)
         if earlier := self.timing.read():
@@ -103,7 +104,9 @@ class Training:
             logger.info("%s: %s test images", name, f"{len(dataset):,}")
         logger.info("student: %s parameters", f"{count_parameters(model.student):,}")
         logger.info("%s", model.objective)
-        if model.step:
+        if model.step >= options.train.total_iter:
+            logger.info("nothing to do: iteration %s is reached", f"{options.train.total_iter:,}")
+        elif model.step:
             logger.info("continuing after iteration %s", f"{model.step:,}")
 
     def _due(self, every: int) -> bool:

@@ -180,13 +180,15 @@ def test_an_incomplete_checkpoint_is_passed_over(toy: dict[str, Any]) -> None:
 
 
 def test_a_task_whose_kind_was_changed_is_not_overwritten(toy: dict[str, Any]) -> None:
-    for saved, asked in (("none", "feature"), ("feature", "none")):
+    for saved, asked in (("none", "feature"), ("feature", "none"), ("response", "none")):
         toy["task"] = saved
         model = ModelPlain(with_train(toy, distillation_type=saved), device=CPU)
         model.train_step(batch(0))
         model.save()
         other = ModelPlain(with_train(toy, distillation_type=asked), device=CPU)
-        with pytest.raises(UserError, match=r"train.distillation_type: the checkpoints in .* are of another type"):
+        with pytest.raises(
+            UserError, match=rf"train.distillation_type: .* holds a run of type '{saved}', not '{asked}'"
+        ):
             other.restore()
 
 

@@ -340,7 +340,7 @@ def test_missing_weights_are_noticed_before_anything_runs(write: Write, tmp_path
     weights = tmp_path / "weights.pth"
     teacher = {"path.pretrained_netTeacher": __file__, "train.distillation_type": "response"}
     path = write({**teacher, f"path.{key}": str(weights)})
-    with pytest.raises(UserError, match=f"^{path}: path.{key}: there is no file {weights}$"):
+    with pytest.raises(UserError, match=f"^{path}: path.{key}: there is no file {weights}"):
         load_all([path])
     weights.touch()
     assert len(load_all([path])) == 1
@@ -356,7 +356,7 @@ def test_an_earlier_task_of_the_same_call_may_train_the_teacher(write: Write, tm
     changes = {"train.distillation_type": "response", "path.pretrained_netTeacher": str(weights)}
     first, second = write({}, name="first.json"), write({"task": "pupil", **changes}, name="second.json")
     assert [options.task for options in load_all([first, second])] == ["toy", "pupil"]
-    with pytest.raises(UserError, match=f"^{second}: path.pretrained_netTeacher: there is no file {weights}$"):
+    with pytest.raises(UserError, match=f"^{second}: path.pretrained_netTeacher: there is no file {weights}"):
         load_all([second, first])
 
 

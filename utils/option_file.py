@@ -61,7 +61,10 @@ def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Optio
             if weights is None or unused or Path(weights).is_file():
                 continue
             if not any(folder in Path(weights).resolve().parents for folder in earlier):
-                raise UserError(f"{path}: path.{key}: there is no file {weights}")
+                raise UserError(
+                    f"{path}: path.{key}: there is no file {weights} "
+                    f"(python -m model_zoo.download fetches official weights)"
+                )
         loaded.append(options)
     return loaded
 

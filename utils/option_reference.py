@@ -48,7 +48,8 @@ def table(section: type[Section]) -> str:
     for key, field in section.model_fields.items():
         if key not in subsections(section):
             default = "required" if field.default is PydanticUndefined else f"`{json.dumps(field.default)}`"
-            rows.append(f"| `{key}` | {type_name(field.annotation)} | {default} | {field.description} |")
+            meaning = " ".join((field.description or "").split())
+            rows.append(f"| `{key}` | {type_name(field.annotation)} | {default} | {meaning} |")
     return "\n".join(rows)
 
 

@@ -146,13 +146,15 @@ def plot_comparison(tasks: Sequence[Task], path: Path) -> None:
         saved = [task.folder / "images" / dataset / f"{result.name}.png" for task, _ in shown]
         restored = [read_image(file, channels=tasks[0].options.n_channels) for file in saved]
         pictures = [bicubic_image(result, tasks[0].options), *restored, hr_image(result, tasks[0].options)]
-        psnrs = [image.psnr_y for _, images in shown for image in images if image.H_path == result.H_path]
-        titles = [f"{name}\n{value:.2f} dB" for name, value in zip(columns[1:-1], psnrs, strict=True)]
+        judged = [*bicubic_results([result], tasks[0].options), *(image for _, images in shown for image in images)]
+        psnrs = [image.psnr_y for image in judged if image.H_path == result.H_path]
+        titles = [f"{name}\n{value:.2f} dB" for name, value in zip(columns, psnrs, strict=False)]
         window = most_different_window(restored)
-        for axis, title, picture in zip(row, [columns[0], *titles, columns[-1]], pictures, strict=True):
+        for axis, title, picture in zip(row, [*titles, columns[-1]], pictures, strict=True):
             axis.imshow(picture[window], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set_title(title, fontsize="small")
             axis.set_axis_off()
+    figure.suptitle(f"{dataset}: PSNR on Y of the whole image; windows where the methods differ most", fontsize="small")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
