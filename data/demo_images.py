@@ -8,7 +8,7 @@ import skimage.data
 
 from utils.images import read_image, write_image
 
-TRAIN = ("coffee", "motorcycle_left", "rocket", "hubble_deep_field", "immunohistochemistry", "retina", "colorwheel")
+TRAIN = ("coffee", "motorcycle_left", "rocket", "hubble_deep_field", "immunohistochemistry", "brick", "grass", "gravel")
 TEST = ("astronaut", "chelsea", "grace_hopper")
 TEST_SIZE = 256  # small, so that the demo spends its minutes on training
 
@@ -19,7 +19,8 @@ def load(name: str) -> np.ndarray:
         return read_image(Path(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)), channels=3)
     if name == "motorcycle_left":
         return skimage.data.stereo_motorcycle()[0]
-    return getattr(skimage.data, name)()
+    image = getattr(skimage.data, name)()
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def main() -> None:
