@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks import cases
-from benchmarks.timing import interleaved, machine_name, matmul_rate, peak_memory
+from benchmarks.timing import interleaved, machine_name, matmul_rate
 from utils.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"
@@ -67,19 +67,14 @@ def main() -> None:
         for build in build_cases(device, Path(folder), tiny=arguments.tiny):
             rows.append(measure(build(), device, rounds=arguments.rounds, rate=rate))
             sys.stderr.write(f"{rows[-1]['work']}: {rows[-1]['ratio']:.2f}\n")
-    side = 32 if arguments.tiny else 256
-    memory = [peak_memory(partial(cases.restore_large, which, side=side)) for which in ("ours", "peer")]
     machine = machine_name(device)
-    ours, peer = (f"{peak / 2**20:.0f} MiB" for peak in memory)
     sys.stdout.write(
         f"{markdown([readable(row) for row in rows])}\n\n"
-        f"peak memory above the weights, {side}x{side} through SwinIR-M on the CPU: ours {ours}, peer {peer}\n"
         f"machine: {machine}, float32 matmul at {rate / 1e9:.0f} GFLOP/s, torch {torch.__version__}\n"
     )
     if not arguments.tiny:
         RESULTS.mkdir(exist_ok=True)
         content = {"machine": machine, "torch": torch.__version__, "matmul_flops": rate, "rows": rows}
-        content |= {"peak_memory_bytes": dict(zip(("ours", "peer"), memory, strict=True))}
         name = re.sub(r"\W+", "-", machine).strip("-")
         (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -161,16 +161,3 @@ def crops_case(name: str, folder: Path, *, size: tuple[int, int], crops: int) ->
         return lambda: [dataset[Draw(position % 2, position)] for position in islice(positions, crops)]
 
     return Case(name, run(ours), run(peer))
-
-
-def restore_large(which: str, *, side: int) -> Run:
-    """One large image through SwinIR-M, for measuring memory in a process of its own."""
-    network = SwinIR(**TEACHER) if which == "ours" else published(TEACHER)
-    network.eval()
-    image = torch.rand(1, 3, side, side)
-
-    def forward() -> None:
-        with torch.inference_mode():
-            network(image)
-
-    return forward

@@ -1,8 +1,6 @@
-"""How the benchmarks measure: interleaved runs, medians, peak memory, and what the machine can do at best."""
+"""How the benchmarks measure: interleaved runs, medians, and what the machine can do at best."""
 
-import multiprocessing
 import platform
-import resource
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -51,18 +49,3 @@ def processor_name() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.machine()
-
-
-def peak_memory(build: Callable[[], Run]) -> int:
-    """Bytes by which the resident memory of a fresh process grows at most while it runs `build()()`."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(grown_memory, (build,))
-
-
-def grown_memory(build: Callable[[], Run]) -> int:
-    """In the fresh process: build, note the peak, run, note it again. `ru_maxrss` is in KiB on Linux."""
-    run = build()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
