@@ -33,7 +33,7 @@ def main() -> None:
         for options, (crops, tests) in zip(experiments, data, strict=True):
             model = ModelPlain(options, device=device)
             model.restore()
-            if options.train.teacher == "stored":
+            if model.teacher is not None and options.train.teacher == "stored":
                 crops.taught = define_taught(crops.images, options, model.teacher_restore(), device)
             batches = training_batches(crops, options, first_step=model.step)
             Training(model, batches=batches, tests=tests, n_images=len(crops)).run()

@@ -207,6 +207,14 @@ def test_a_test_image_that_cannot_be_decoded_costs_no_iterations(
     assert (tmp_path / "runs" / "toy" / "models" / "5_state.pth").exists()
 
 
+def test_a_run_without_distillation_stores_no_teacher(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(toy, tmp_path / "toy.json", distillation_type="none", teacher="stored", total_iter=1)
+    train_here(monkeypatch, "--opt", file)
+    assert not list((tmp_path / "HR_stores").glob("*teacher*"))
+
+
 def test_several_set_flags_add_up(toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(toy, tmp_path / "toy.json")
     train_here(monkeypatch, "--opt", file, "--set", "train.total_iter=1", "--set", "task=renamed")
