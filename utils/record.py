@@ -1,0 +1,76 @@
+"""What an experiment writes into its task folder, apart from checkpoints: options, KAIR's log, figures.
+
+`metrics.jsonl` holds what is the same however often a run was interrupted; `timing.jsonl` what is not.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from utils.evaluate import ImageResult, average
+from utils.logger import Journal, kair_position, log_to_file, stop_log_file
+from utils.options import Options
+
+logger = logging.getLogger(__name__)
+
+
+class Record:
+    """The open record of one experiment; only the main process keeps one.
+
+    Args:
+        step: the iteration that the run continues from; what was recorded of later ones is forgotten.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, options: Options, *, step: int) -> None:
+        self.folder = options.task_folder
+        self.metrics = Journal(self.folder / "metrics.jsonl")
+        self.timing = Journal(self.folder / "timing.jsonl")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if step < options.train.total_iter:  # a run that adds nothing leaves what it finds
+            options.save(self.folder / "options.json")
+        for journal in (self.metrics, self.timing):
+            journal.keep(lambda record: record["iter"] <= step)
+        self.log = log_to_file(self.folder / "train.log")
+
+    def close(self) -> None:
+        """End the log file."""
+        stop_log_file(self.log)
+
+    def seconds(self) -> tuple[float, float]:
+        """What the iterations so far have taken, and how much of it was waiting for data."""
+        earlier = self.timing.read()
+        return (earlier[-1]["seconds"], earlier[-1]["data_seconds"]) if earlier else (0.0, 0.0)
+
+    def losses(self, losses: Mapping[str, float], *, epoch: int, step: int, lr: float) -> None:
+        """Write one line in KAIR's form, and the same figures for programs."""
+        terms = " ".join(f"{name}: {value:.3e}" for name, value in losses.items())
+        logger.info("<%s, lr:%.3e> %s", kair_position(epoch=epoch, step=step), lr, terms)
+        self.metrics.write({"kind": "train", "epoch": epoch, "iter": step, "lr": lr, **losses})
+
+    def time(self, *, step: int, seconds: float, data_seconds: float) -> None:
+        """Write how long the iterations so far have taken."""
+        self.timing.write({"iter": step, "seconds": seconds, "data_seconds": data_seconds})
+
+    def validation(self, dataset: str, results: Mapping[str, list[ImageResult]], *, epoch: int, step: int) -> None:
+        """Write KAIR's line with the PSNR in RGB of E, the weights to be used, and beside it the other figures."""
+        means = {label: average(of_label) for label, of_label in results.items()}
+        details = ", ".join(
+            f"{label} {m['psnr']:.2f}dB/{m['ssim']:.4f} (Y {m['psnr_y']:.2f}dB/{m['ssim_y']:.4f})"
+            for label, m in means.items()
+        )
+        position = kair_position(epoch=epoch, step=step)
+        logger.info("<%s, Average PSNR : %.2fdB> %s: %s", position, means["E"]["psnr"], dataset, details)
+        for label, of_label in results.items():
+            record = {"kind": "test", "iter": step, "dataset": dataset, "weights": label}
+            self.metrics.write(record | means[label] | {"images": [asdict(result) for result in of_label]})
+
+    def forget_partial_validation(self, step: int, *, datasets: int) -> bool:
+        """Whether the validation of `step` was cut off; what was written of it is forgotten."""
+        tests = [record for record in self.metrics.read() if (record["kind"], record["iter"]) == ("test", step)]
+        if len(tests) == 2 * datasets:
+            return False
+        self.metrics.keep(lambda record: record not in tests)
+        return True
