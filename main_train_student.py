@@ -9,8 +9,10 @@ from pathlib import Path
 
 from data.dataset_sr import define_crops, define_taught, define_tests, training_batches
 from models.model_plain import ModelPlain, check_networks
+from models.profiling import profile_steps
 from models.training import Training
 from utils import dist
+from utils.allocator import keep_freed_memory
 from utils.errors import exit_on_user_error
 from utils.logger import log_to_terminal
 from utils.option_file import load_all
@@ -20,11 +22,15 @@ def main() -> None:
     """Check every file before the first is run: nobody wants to learn of a typo in the third after two days."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--opt", type=Path, nargs="+", action="extend", required=True, help="option files")
+    parser.add_argument(
+        "--profile", type=int, metavar="N", help="do not train: tell where the time of N iterations goes, per file"
+    )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
     arguments = parser.parse_args()
 
     with exit_on_user_error():
         experiments = load_all(arguments.opt, arguments.set)
+        keep_freed_memory()
         device = dist.start()
         log_to_terminal(quiet=not dist.is_main())
         for options in experiments:
@@ -36,7 +42,10 @@ def main() -> None:
             if model.teacher is not None and options.train.teacher == "stored":
                 crops.taught = define_taught(crops.images, options, model.teacher_restore(), device)
             batches = training_batches(crops, options, first_step=model.step)
-            Training(model, batches=batches, tests=tests, n_images=len(crops)).run()
+            if arguments.profile:
+                profile_steps(model, batches, steps=arguments.profile)
+            else:
+                Training(model, batches=batches, tests=tests, n_images=len(crops)).run()
         dist.stop()
 
 

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,41 +15,47 @@ from typing import Any
 import torch
 
 from benchmarks import cases
-from benchmarks.timing import interleaved, machine_name, matmul_rate
+from benchmarks.timing import Sides, machine_name, matmul_rate
 from utils.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def build_cases(device: torch.device, folder: Path, *, tiny: bool) -> list[Callable[[], cases.Case]]:
-    """The rows of the table, each built only when its turn comes; `tiny` shapes only show that they run."""
-    on_cpu = device.type == "cpu"
-    batch = 1 if tiny else 4 if on_cpu else 32
+def define_cases(device: torch.device, folder: Path, *, tiny: bool) -> list[cases.Case]:
+    """The rows of the table; `tiny` shapes only show that they run."""
+    batch = 1 if tiny else 4 if device.type == "cpu" else 32
     student, teacher = cases.STUDENT, cases.TEACHER
     if tiny:
         student = student | {"depths": [1] * 4, "img_size": 16}
         teacher = teacher | {"depths": [1] * 4, "num_heads": [6] * 4, "img_size": 16}
-    small, large = ((1, 3, 16, 16), (1, 3, 16, 24)) if tiny else ((1, 3, 64, 64), (1, 3, 128, 128))
-    size = (256, 320) if tiny else (1356, 2040)
+    small, baby, large = [(1, 3, size, size) for size in ((16, 24, 32) if tiny else (64, 128, 256))]
+    png = (256, 320) if tiny else (1356, 2040)
+    forward = partial(cases.forward_case, device=device)
     step = partial(cases.step_case, student=student, batch=batch, device=device)
+    fast = "bf16" if device.type == "cpu" else "bf16, compiled"
     crop = student["img_size"]
     return [
-        partial(cases.crops_case, "data: 192x192 crops of 2040x1356 PNGs", folder, size=size, crops=4),
-        partial(cases.forward_case, "student, 64x64", student, small, device),
-        partial(cases.forward_case, "student, 128x128 (Set5 baby)", student, large, device),
-        partial(cases.forward_case, "SwinIR-M, 64x64", teacher, small, device),
-        partial(cases.forward_case, "SwinIR-M, 128x128 (Set5 baby)", teacher, large, device),
-        partial(step, f"A, {batch} of {crop}x{crop}", teacher=None, kind="none"),
-        partial(step, "B, ours with a stored teacher, peer's online", teacher=teacher, kind="response"),
-        partial(step, "C", teacher=teacher, kind="feature"),
+        cases.crops_case(f"data: {cases.CROPS_A_RUN} crops of 192x192 from 2040x1356 PNGs", folder, size=png),
+        forward("student, 64x64", student, small),
+        forward("student, 128x128 (Set5's baby)", student, baby),
+        forward("SwinIR-M, 64x64", teacher, small),
+        forward("SwinIR-M, 128x128", teacher, baby),
+        forward("SwinIR-M, 64x64, bf16", teacher, small, amp=True),
+        forward("SwinIR-M, 256x256, peak memory", teacher, large, measure="peak_bytes"),
+        step(f"A, {batch} of {crop}x{crop}", teacher=None, kind="none"),
+        step(f"A, {fast}", teacher=None, kind="none", fast=True),
+        step("B, ours with a stored teacher, peer's online", teacher=teacher, kind="response"),
+        step(f"B, {fast}", teacher=teacher, kind="response", fast=True),
+        step("C", teacher=teacher, kind="feature"),
+        step(f"C, {fast}", teacher=teacher, kind="feature", fast=True),
     ]
 
 
-def measure(case: cases.Case, device: torch.device, *, rounds: int, rate: float) -> dict[str, Any]:
-    """One row: seconds of ours and of the peer, their ratio, and our share of the machine's matmul rate."""
-    ours, peer = interleaved([case.ours, case.peer], device=device, rounds=rounds)
-    share = None if case.flops is None else case.flops / ours / rate
-    return {"work": case.name, "ours_s": ours, "peer_s": peer, "ratio": peer / ours, "share_of_matmul": share}
+def measured(case: cases.Case, sides: Sides, *, rounds: int, rate: float) -> dict[str, Any]:
+    """One row: seconds or bytes of both sides, their ratio, and our share of the machine's matmul rate."""
+    ours, peer = sides.compare(case.ours, case.peer, rounds=rounds, measure=case.measure)
+    row = {"work": case.name, "measure": case.measure, "ours": ours, "peer": peer, "ratio": peer / ours}
+    return row | {"share_of_matmul": None if case.flops is None else case.flops / ours / rate}
 
 
 def main() -> None:
@@ -58,37 +63,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each case (default: 5)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure the rows that contain TEXT, keep no file")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, which measure nothing, and no result file")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    rate = matmul_rate(device, torch.float32, size=64 if arguments.tiny else 1536 if device.type == "cpu" else 8192)
+    size = 64 if arguments.tiny else 1536 if device.type == "cpu" else 8192
+    rates = {dtype: matmul_rate(device, dtype, size=size) for dtype in (torch.float32, torch.bfloat16)}
     rows = []
+    sides = Sides(device)
     with tempfile.TemporaryDirectory() as folder:
-        for build in build_cases(device, Path(folder), tiny=arguments.tiny):
-            rows.append(measure(build(), device, rounds=arguments.rounds, rate=rate))
-            sys.stderr.write(f"{rows[-1]['work']}: {rows[-1]['ratio']:.2f}\n")
-    machine = machine_name(device)
+        for case in define_cases(device, Path(folder), tiny=arguments.tiny):
+            if arguments.only in case.name:
+                rate = rates[torch.bfloat16 if "bf16" in case.name else torch.float32]
+                rows.append(measured(case, sides, rounds=arguments.rounds, rate=rate))
+                sys.stderr.write(f"{rows[-1]['work']}: {rows[-1]['ratio']:.2f}\n")
+    named_rates = {str(dtype).removeprefix("torch."): rate for dtype, rate in rates.items()}
     sys.stdout.write(
-        f"{markdown([readable(row) for row in rows])}\n\n"
-        f"machine: {machine}, float32 matmul at {rate / 1e9:.0f} GFLOP/s, torch {torch.__version__}\n"
+        f"{markdown([readable(row) for row in rows])}\n\n{machine_name(device)}, torch {torch.__version__}; matmul: "
+        + ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in named_rates.items())
+        + "\n"
     )
-    if not arguments.tiny:
-        RESULTS.mkdir(exist_ok=True)
-        content = {"machine": machine, "torch": torch.__version__, "matmul_flops": rate, "rows": rows}
-        name = re.sub(r"\W+", "-", machine).strip("-")
-        (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if not arguments.tiny and not arguments.only:
+        write({"machine": machine_name(device), "torch": torch.__version__, "matmul_flops": named_rates, "rows": rows})
+
+
+def write(content: dict[str, Any]) -> None:
+    """Keep the result under the machine's name."""
+    RESULTS.mkdir(exist_ok=True)
+    name = re.sub(r"\W+", "-", content["machine"]).strip("-")
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def readable(row: dict[str, Any]) -> dict[str, str]:
     """A row with rounded figures."""
-    share = "-" if row["share_of_matmul"] is None else f"{row['share_of_matmul']:.0%}"
-    times = {key: f"{1000 * row[f'{key}_s']:.1f}" for key in ("ours", "peer")}
+    unit, factor = {"seconds": ("ms", 1e3), "peak_bytes": ("MB", 1e-6)}[row["measure"]]
+    share = row["share_of_matmul"]
     return {
         "work": row["work"],
-        "ours [ms]": times["ours"],
-        "peer [ms]": times["peer"],
+        "ours": f"{factor * row['ours']:.1f} {unit}",
+        "peer": f"{factor * row['peer']:.1f} {unit}",
         "peer/ours": f"{row['ratio']:.2f}",
-        "of matmul rate": share,
+        "of matmul rate": "-" if share is None else f"{share:.0%}",
     }
 
 

@@ -1,8 +1,12 @@
-"""What is compared: our code and the published implementation, spandrel's copy of it, on the same work."""
+"""What is compared: our code and the published implementation, spandrel's copy of it, on the same work.
+
+Every function that makes a side's work has plain arguments, so that it can be sent to that side's process.
+"""
 
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.timing import Build, Run
 from data.dataset_sr import SRCrops, SRImages
 from data.folders import Pair
 from data.image_store import decoded
@@ -34,22 +39,18 @@ STUDENT: dict[str, Any] = {
 }
 TEACHER: dict[str, Any] = SWINIR_M | {"upscale": 4}
 PAIRS = [[0, 0], [1, 1], [2, 2], [3, 3]]
-Run = Callable[[], object]
+CROPS_A_RUN = 4
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row: the same work by us and by the peer, and its FLOPs, if they are known."""
+    """One row: the same work by us and by the peer, what is measured of it, and its FLOPs, if they are known."""
 
     name: str
-    ours: Run
-    peer: Run
+    ours: Build
+    peer: Build
+    measure: str = "seconds"
     flops: float | None = None
-
-
-def published(arguments: dict[str, Any]) -> nn.Module:
-    """The peer's network."""
-    return importlib.import_module("spandrel.architectures.SwinIR.__arch.SwinIR").SwinIR(**arguments)
 
 
 class PublishedWithFeatures(nn.Module):
@@ -57,7 +58,8 @@ class PublishedWithFeatures(nn.Module):
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         super().__init__()
-        self.network = published(arguments)
+        architecture = importlib.import_module("spandrel.architectures.SwinIR.__arch.SwinIR")
+        self.network = architecture.SwinIR(**arguments)
         self.embed_dim: int = arguments["embed_dim"]
         self.depths: list[int] = arguments["depths"]
         self.window_size: int = arguments["window_size"]
@@ -65,37 +67,54 @@ class PublishedWithFeatures(nn.Module):
         for layer in self.network.get_submodule("layers").children():
             layer.register_forward_hook(lambda _module, _inputs, output: self.features.append(output))
 
+    def forward(self, image: Tensor) -> Tensor:
+        """The restored image."""
+        return self.forward_with_features(image)[0]
+
     def forward_with_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The restored image and the features."""
         self.features = []
         return self.network(image), self.features
 
 
-def both(arguments: dict[str, Any]) -> tuple[SwinIR, PublishedWithFeatures]:
-    """Our network and the peer's, with the same weights."""
-    ours, peer = SwinIR(**arguments), PublishedWithFeatures(arguments)
-    ours.load_state_dict(peer.network.state_dict())
-    return ours, peer
+NETWORKS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "ours": lambda arguments: SwinIR(**arguments),
+    "peer": PublishedWithFeatures,
+}
 
 
-def forward_case(name: str, arguments: dict[str, Any], shape: tuple[int, ...], device: torch.device) -> Case:
-    """Restore one image, (1, 3, H, W)."""
+def forward_case(
+    name: str,
+    arguments: dict[str, Any],
+    shape: tuple[int, ...],
+    device: torch.device,
+    *,
+    amp: bool = False,
+    measure: str = "seconds",
+) -> Case:
+    """Restore one image, (1, 3, H, W); `amp` is ours alone."""
+    with torch.device("meta"):
+        flops = count_flops(SwinIR(**arguments), channels=3) * shape[2] * shape[3] / 64**2
+    build = partial(forward_run, arguments=arguments, shape=shape, device=device)
+    return Case(
+        name,
+        partial(build, "ours", amp=amp),
+        partial(build, "peer", amp=False),
+        measure,
+        flops if measure == "seconds" else None,
+    )
+
+
+def forward_run(who: str, *, arguments: dict[str, Any], shape: tuple[int, ...], device: torch.device, amp: bool) -> Run:
+    """One side's restoration of a random image."""
+    network = NETWORKS[who](arguments).eval().to(device)
     image = torch.rand(shape, device=device)
 
-    def run(network: nn.Module) -> Run:
-        network = network.eval().to(device)
+    def forward() -> Tensor:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            return network(image)
 
-        def forward() -> Tensor:
-            with torch.inference_mode():
-                return network(image)
-
-        return forward
-
-    ours, peer = both(arguments)
-    pixels = image.shape[2] * image.shape[3]
-    with torch.device("meta"):
-        flops = count_flops(SwinIR(**arguments), channels=3) * pixels / 64**2
-    return Case(name, run(ours), run(peer.network), flops)
+    return forward
 
 
 def step_case(
@@ -106,36 +125,51 @@ def step_case(
     kind: str,
     batch: int,
     device: torch.device,
+    fast: bool = False,
 ) -> Case:
-    """One optimizer step; a response is stored for us and asked online by the peer, features are online for both."""
-    pupils = both(student)
-    masters = (None, None) if teacher is None else both(teacher)
-    stored = (kind == "response", False)
-    ours, peer = (
-        training_step(pupil, master, kind=kind, stored=is_stored, size=student["img_size"], batch=batch, device=device)
-        for pupil, master, is_stored in zip(pupils, masters, stored, strict=True)
-    )
-    return Case(name, ours, peer)
+    """One optimizer step; a response is stored for us and asked online by the peer, features are online for both.
+
+    `fast`, which is ours alone, is bfloat16, and torch.compile on a GPU.
+    """
+    build = partial(step_run, student=student, teacher=teacher, kind=kind, batch=batch, device=device)
+    return Case(name, partial(build, "ours", fast=fast), partial(build, "peer", fast=False))
 
 
-def training_step(
-    pupil: Any, master: Any, *, kind: str, stored: bool, size: int, batch: int, device: torch.device
+def step_run(
+    who: str,
+    *,
+    student: dict[str, Any],
+    teacher: dict[str, Any] | None,
+    kind: str,
+    batch: int,
+    device: torch.device,
+    fast: bool,
 ) -> Run:
-    """A function that makes one optimizer step on random images."""
-    translators = Translators(PAIRS, student=pupil, teacher=master) if kind == "feature" else None
+    """One side's optimizer step on random images."""
+    compiled = fast and device.type == "cuda"
+    pupil = NETWORKS[who](student)
+    master = NETWORKS[who](teacher) if teacher and not (who == "ours" and kind == "response") else None
+    translators = Translators(PAIRS, student=pupil, teacher=master) if master and kind == "feature" else None
     trainable = Trainable(pupil, translators).to(device)
-    teacher = None if master is None else Teacher(master.to(device))
+    forward = torch.compile(trainable) if compiled else trainable
+    ask = Teacher(master.to(device), compiled=compiled) if master else None
     term = Term("l1", 1.0)
-    objective = Objective(term, l_g_distill=term if teacher else None, l_g_feature=term if kind == "feature" else None)
-    optimizer = torch.optim.Adam(trainable.parameters(), lr=2e-4)
+    objective = Objective(
+        term,
+        l_g_distill=term if kind != "none" else None,
+        l_g_feature=term if kind == "feature" else None,
+    )
+    optimizer = torch.optim.Adam(trainable.parameters(), lr=2e-4, fused=who == "ours")
+    size = student["img_size"]
     lr_image = torch.rand(batch, 3, size, size, device=device)
     hr_image = torch.rand(batch, 3, 4 * size, 4 * size, device=device)
-    answer = TeacherSignal(hr_image.flip(0), []) if stored else None
+    stored = TeacherSignal(hr_image.flip(0), []) if kind == "response" and not master else None
 
     def step() -> None:
-        taught = answer if answer or not teacher else teacher(lr_image)
-        features = taught.features if taught and kind == "feature" else None
-        loss = objective(trainable(lr_image, features), taught, hr_image, 1)["G_loss"]
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+            taught = ask(lr_image) if ask else stored
+            answered = forward(lr_image, taught.features if taught and kind == "feature" else None)
+        loss = objective(answered, taught, hr_image, 1)["G_loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -143,8 +177,8 @@ def training_step(
     return step
 
 
-def crops_case(name: str, folder: Path, *, size: tuple[int, int], crops: int) -> Case:
-    """Random crops with their LR crops: slices of the store, and decoding both files for each."""
+def crops_case(name: str, folder: Path, *, size: tuple[int, int]) -> Case:
+    """Random HR crops with their LR crops: slices of the store, and decoding both files for each."""
     height, width = size
     rng = np.random.default_rng(0)
     pairs = [Pair(folder / "HR" / f"{i}.png", folder / "LR" / f"{i}x4.png") for i in range(2)]
@@ -152,12 +186,14 @@ def crops_case(name: str, folder: Path, *, size: tuple[int, int], crops: int) ->
         coarse = rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
         write_image(pair.L, coarse)
         write_image(pair.H, cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
-    store = decoded([p.L for p in pairs] + [p.H for p in pairs], channels=3, folder=folder, label="benchmark")
-    sources = [SRImages(pairs, scale=4, channels=3, store=kind) for kind in (store, None)]
-    ours, peer = (SRCrops(source, H_size=192, seed=0) for source in sources)
+    build = partial(crops_run, pairs=pairs, folder=folder)
+    return Case(name, partial(build, "ours"), partial(build, "peer"))
+
+
+def crops_run(who: str, *, pairs: list[Pair], folder: Path) -> Run:
+    """One side's random crops of 192x192."""
+    files = [pair.L for pair in pairs] + [pair.H for pair in pairs]
+    store = decoded(files, channels=3, folder=folder, label="benchmark") if who == "ours" else None
+    crops = SRCrops(SRImages(pairs, scale=4, channels=3, store=store), H_size=192, seed=0)
     positions = count()
-
-    def run(dataset: SRCrops) -> Run:
-        return lambda: [dataset[Draw(position % 2, position)] for position in islice(positions, crops)]
-
-    return Case(name, run(ours), run(peer))
+    return lambda: [crops[Draw(position % 2, position)] for position in islice(positions, CROPS_A_RUN)]

@@ -1,13 +1,21 @@
-"""How the benchmarks measure: interleaved runs, medians, and what the machine can do at best."""
+"""How the benchmarks measure: each side in its own process, taking turns; medians; what the machine can do at best."""
 
+import ctypes
+import gc
+import multiprocessing
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import median
 
 import torch
 
+from utils.allocator import keep_freed_memory
+
 Run = Callable[[], object]
+Build = Callable[[], Run]
 
 
 def seconds(run: Run, device: torch.device) -> float:
@@ -19,19 +27,81 @@ def seconds(run: Run, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(runs: Sequence[Run], *, device: torch.device, rounds: int) -> list[float]:
-    """Median seconds of each run. They take turns, so that a noisy machine disturbs all of them alike."""
-    for run in runs:
-        seconds(run, device)  # warm-up
-    times = [[seconds(run, device) for run in runs] for _ in range(rounds)]
-    return [median(column) for column in zip(*times, strict=True)]
+def peak_bytes(run: Run, device: torch.device) -> int:
+    """The most memory that a call holds, above what was held before it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far; proc(5)
+    before = resident("VmRSS")
+    run()
+    return resident("VmHWM") - before
+
+
+def resident(figure: str) -> int:
+    """Bytes of this process that are in memory: VmRSS now, VmHWM at most."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{figure}:"))
+
+
+def serve(orders: Connection, device: torch.device, keep: bool) -> None:
+    """The life of a side's process: it takes work to do, and measures it whenever it is told to."""
+    if keep:
+        keep_freed_memory()
+    measures = {"seconds": seconds, "peak_bytes": peak_bytes}
+    run: Run | None = None
+    while order := orders.recv():
+        if isinstance(order, str):
+            assert run is not None
+            orders.send(measures[order](run, device))
+        else:
+            run = None  # two works at once might not fit
+            run = order()
+
+
+class Side:
+    """Ours or the peer's process: each side has its own allocator, set as its users have it, and its own memory."""
+
+    def __init__(self, device: torch.device, *, keep: bool) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.orders, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, device, keep), daemon=True)
+        self.process.start()
+        theirs.close()  # so that a side that fails is noticed
+
+    def prepare(self, build: Build) -> None:
+        """Let it make its work ready, and warm up."""
+        self.orders.send(build)
+        self.measure("seconds")
+
+    def measure(self, name: str) -> float:
+        """Let it do its work once: "seconds" or "peak_bytes"."""
+        self.orders.send(name)
+        return self.orders.recv()
+
+
+class Sides:
+    """Both processes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.ours, self.peer = Side(device, keep=True), Side(device, keep=False)
+
+    def compare(self, ours: Build, peer: Build, *, rounds: int, measure: str) -> tuple[float, float]:
+        """The medians of both. They take turns, so that a noisy machine disturbs both alike."""
+        self.ours.prepare(ours)
+        self.peer.prepare(peer)
+        pairs = [(self.ours.measure(measure), self.peer.measure(measure)) for _ in range(rounds)]
+        return median(figure for figure, _ in pairs), median(figure for _, figure in pairs)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, *, size: int) -> float:
     """FLOP/s of the product of two size x size matrices: what the machine does at best."""
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    (best,) = interleaved([lambda: left @ right], device=device, rounds=7)
-    return 2 * size**3 / best
+    return 2 * size**3 / median(seconds(lambda: left @ right, device) for _ in range(7))
 
 
 def machine_name(device: torch.device) -> str:
@@ -43,9 +113,7 @@ def machine_name(device: torch.device) -> str:
 
 def processor_name() -> str:
     """As Linux calls it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 -- a device, not a path of ours
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()

@@ -101,13 +101,15 @@ class Teacher:
 
     network: FeatureNetwork
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, compiled: bool = False) -> None:
         self.network = cast("FeatureNetwork", network.eval().requires_grad_(requires_grad=False))
+        ask = self.network.forward_with_features
+        self.ask = torch.compile(ask) if compiled else ask
 
     @torch.no_grad()  # not inference_mode: the translators' gradients need these tensors
     def __call__(self, lr_image: Tensor) -> TeacherSignal:
         """(B, C, H, W) -> the teacher's image and features."""
-        return TeacherSignal(*self.network.forward_with_features(lr_image))
+        return TeacherSignal(*self.ask(lr_image))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ Shapes: B batch, C image channels, H W height and width of the LR crop, s scale.
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.profiler import record_function
 
 from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainable, Translators
 from models.network_swinir import SwinIR
@@ -37,6 +39,7 @@ class ModelPlain:
         ema: its exponential moving average, E.
         trainable: student and translators as one module, which DistributedDataParallel wraps.
         step: iterations done.
+        part: makes a context for each named part of a step, so that profilers see it.
 
     Raises:
         UserError: networks and options do not go together, or the teacher cannot be loaded.
@@ -55,14 +58,17 @@ class ModelPlain:
         self.teacher = None if teacher is None else load_teacher(options, teacher, device)
         self.ema = copy.deepcopy(self.student).eval().requires_grad_(False).to(device)
         self.trainable = Trainable(self.student, self.translators).to(device)
-        self.parallel = in_parallel(self.trainable, self.objective)
+        parallel = in_parallel(self.trainable, self.objective)
+        self.parallel = torch.compile(parallel) if options.train.compile else parallel
         self.optimizer = torch.optim.Adam(
             self.trainable.parameters(),
             lr=options.train.G_optimizer_lr,
             betas=(options.train.G_optimizer_betas[0], options.train.G_optimizer_betas[1]),
             weight_decay=options.train.G_optimizer_wd,
+            fused=True,
         )
         self.average = get_ema_multi_avg_fn(options.train.E_decay)
+        self.part: Callable[[str], AbstractContextManager[Any]] = record_function
 
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """One iteration on this process's part of a batch; `L` (B, C, H, W), `H` (B, C, s*H, s*W).
@@ -76,22 +82,27 @@ class ModelPlain:
         step = self.step + 1
         self._seed(step)
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.options.train, step)
-        lr_image, hr_image = (unit_range(batch[key].to(self.device, non_blocking=True)) for key in ("L", "H"))
-
+        with self.part("batch to device"):
+            lr_image, hr_image = (unit_range(batch[key].to(self.device, non_blocking=True)) for key in ("L", "H"))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.train.amp == "bf16"):
-            taught = self._ask_teacher(batch, lr_image) if self.objective.needs_teacher(step) else None
-            features = taught.features if taught and self.objective.needs_features(step) else None
-            answered = self.parallel(lr_image, features)
-        losses = self.objective(answered, taught, hr_image, step)
+            with self.part("teacher"):
+                taught = self._ask_teacher(batch, lr_image) if self.objective.needs_teacher(step) else None
+            with self.part("student"):
+                features = taught.features if taught and self.objective.needs_features(step) else None
+                answered = self.parallel(lr_image, features)
+        with self.part("losses"):
+            losses = self.objective(answered, taught, hr_image, step)
         if not torch.isfinite(losses["G_loss"]):
             raise UserError(f"iteration {step:,}: G_loss is {losses['G_loss'].item()}; images {batch['H_path']}")
 
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["G_loss"].backward()
-        if self.options.train.G_optimizer_clipgrad is not None:
-            nn.utils.clip_grad_norm_(self.trainable.parameters(), self.options.train.G_optimizer_clipgrad)
-        self.optimizer.step()
-        self.average(list(self.ema.parameters()), list(self.student.parameters()), None)
+        with self.part("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            losses["G_loss"].backward()
+        with self.part("optimizer and EMA"):
+            if self.options.train.G_optimizer_clipgrad is not None:
+                nn.utils.clip_grad_norm_(self.trainable.parameters(), self.options.train.G_optimizer_clipgrad)
+            self.optimizer.step()
+            self.average(list(self.ema.parameters()), list(self.student.parameters()), None)
         self.step = step
         return {name: loss.detach() for name, loss in losses.items()}
 
@@ -234,7 +245,9 @@ def define_translators(
 def load_teacher(options: Options, network: SwinIR, device: torch.device) -> Teacher:
     """The teacher with its weights."""
     load_pretrained(network, options.path.pretrained_netTeacher)
-    return Teacher(network.to(device))
+    # A stored teacher restores whole images, each of another size: they would be compiled one by one.
+    compiled = options.train.compile and options.train.teacher == "online"
+    return Teacher(network.to(device), compiled=compiled)
 
 
 def load_pretrained(network: nn.Module, path: str | None) -> None:

@@ -8,7 +8,7 @@ N windows of an image.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from models.swin_transformer import BasicLayer, BlockConfig, WindowAttention, shifted_window_mask
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
+STRIP_PIXELS = 128**2  # LR pixels that are up-sampled at once in inference; the peak of memory for large images
+STRIP_MARGIN = 3  # LR rows that an output row depends on: 1 for each convolution before up-sampling, less after it
 NUM_FEATURES = 64  # channels of the reconstruction
 UPSCALES = {"pixelshuffle": (2, 3, 4, 8), "pixelshuffledirect": (2, 3, 4, 8), "nearest+conv": (2, 4)}
 
@@ -212,25 +214,30 @@ class SwinIR(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1], any H and W -> (B, C, upscale*H, upscale*W), about [0, 1] but not clamped."""
-        return self.forward_with_features(image)[0]
+        return self._restore(image, on_feature=lambda _: None)
 
     def forward_with_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The restored image, as from `forward`, and the (B, L, embed_dim) tokens after each RSTB.
 
         L counts the pixels of the input after its reflection to multiples of `window_size`.
         """
+        features: list[Tensor] = []
+        return self._restore(image, on_feature=features.append), features
+
+    def _restore(self, image: Tensor, *, on_feature: Callable[[Tensor], None]) -> Tensor:
         _, _, height, width = image.shape
         x = reflect_to_multiple(image, self.window_size)
         x = (x - self.mean) * self.img_range
         shallow = self.conv_first(x)
-        deep, features = self._deep_features(shallow)
+        deep = self._deep_features(shallow, on_feature=on_feature)
         body = convolve_last(self.conv_after_body, deep).permute(0, 3, 1, 2) + shallow
-        out = x + self.conv_last(body) if self.upsampler == "" else self._upsample(body)
+        del shallow, deep  # the reconstruction of a large image needs their memory
+        out = x + self.conv_last(body) if self.upsampler == "" else self._reconstruct(body)
         out = out / self.img_range + self.mean
-        return out[:, :, : height * self.upscale, : width * self.upscale], features
+        return out[:, :, : height * self.upscale, : width * self.upscale]
 
-    def _deep_features(self, shallow: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(B, C, H, W) -> (B, H, W, C) and the (B, L, C) tokens after each RSTB."""
+    def _deep_features(self, shallow: Tensor, *, on_feature: Callable[[Tensor], None]) -> Tensor:
+        """(B, C, H, W) -> (B, H, W, C); `on_feature` gets the (B, L, C) tokens after each RSTB."""
         x = self.patch_embed(shallow.permute(0, 2, 3, 1))
         if self.absolute_pos_embed is not None:
             x = x + self._positions(x.shape[1], x.shape[2])
@@ -238,11 +245,10 @@ class SwinIR(nn.Module):
         mask = None
         if self.shift_size:
             mask = shifted_window_mask(x.shape[1], x.shape[2], self.window_size, self.shift_size, device=x.device)
-        features = []
         for layer in self.layers:
             x = layer(x, mask)
-            features.append(x.flatten(1, 2))
-        return self.norm(x), features
+            on_feature(x.flatten(1, 2))
+        return self.norm(x)
 
     def _positions(self, height: int, width: int) -> Tensor:
         """The absolute position embedding of this size, (1, height, width, embed_dim)."""
@@ -252,6 +258,23 @@ class SwinIR(nn.Module):
         if (height, width) == (grid, grid):
             return positions
         return F.interpolate(positions.permute(0, 3, 1, 2), size=(height, width), mode="bicubic").permute(0, 2, 3, 1)
+
+    def _reconstruct(self, body: Tensor) -> Tensor:
+        """(B, embed_dim, H, W) -> (B, C, upscale*H, upscale*W); without gradients, large images strip by strip.
+
+        A strip is up-sampled with the rows around it that its pixels depend on, so the result is the same.
+        """
+        height, width = body.shape[2:]
+        rows = max(STRIP_PIXELS // width, STRIP_MARGIN)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or rows >= height:
+            return self._upsample(body)
+        strips = []
+        for top in range(0, height, rows):
+            first, last = max(top - STRIP_MARGIN, 0), min(top + rows + STRIP_MARGIN, height)
+            strip = self._upsample(body[:, :, first:last])
+            start = (top - first) * self.upscale
+            strips.append(strip[:, :, start : start + rows * self.upscale].clone())  # the rest can be freed
+        return torch.cat(strips, dim=2)
 
     def _upsample(self, body: Tensor) -> Tensor:
         """(B, embed_dim, H, W) -> (B, C, upscale*H, upscale*W)."""

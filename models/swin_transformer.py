@@ -13,6 +13,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+WINDOWS_AT_ONCE = 256  # in inference: the temporaries of a large image's blocks outweigh the image's features
 MASKED = -100.0  # added to the logits of tokens that are not neighbours; the published value, not -inf
 
 
@@ -159,16 +160,28 @@ class SwinTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C); `mask` is that of the shifted windows for this H and W."""
-        _, height, width, _ = x.shape
+        batch, height, width, channels = x.shape
         shift = self.shift_size
-        shortcut, x = x, self.norm1(x)
         if shift:
             x = x.roll((-shift, -shift), dims=(1, 2))
-        windows = self.attn(window_partition(x, self.window_size), mask if shift else None)
+        windows = window_partition(x, self.window_size).view(batch, -1, self.window_size**2, channels)
+        windows = self._transform(windows, mask if shift else None)
         x = window_reverse(windows, self.window_size, height, width)
-        if shift:
-            x = x.roll((shift, shift), dims=(1, 2))
-        x = shortcut + self.drop_path(x)
+        return x.roll((shift, shift), dims=(1, 2)) if shift else x
+
+    def _transform(self, windows: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, N, M, C) -> (B, N, M, C); where no gradient is asked for, a part of the windows at a time."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._attend_and_mix(windows, mask)
+        transformed = torch.empty_like(windows)
+        for start in range(0, windows.shape[1], WINDOWS_AT_ONCE):
+            part = slice(start, start + WINDOWS_AT_ONCE)
+            transformed[:, part] = self._attend_and_mix(windows[:, part], None if mask is None else mask[part])
+        return transformed
+
+    def _attend_and_mix(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        attended = self.attn(self.norm1(x).flatten(0, 1), mask).view_as(x)
+        x = x + self.drop_path(attended)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 

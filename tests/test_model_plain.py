@@ -108,13 +108,13 @@ def test_a_teacher_before_its_start_is_never_asked(toy: dict[str, Any], monkeypa
     model = ModelPlain(options, device=CPU)
     assert isinstance(model.teacher, Teacher)
     asked: list[int] = []
-    teach = model.teacher.network.forward_with_features
+    teach = model.teacher.ask
 
     def counted(lr_image: torch.Tensor) -> Any:
         asked.append(model.step + 1)
         return teach(lr_image)
 
-    monkeypatch.setattr(model.teacher.network, "forward_with_features", counted)
+    monkeypatch.setattr(model.teacher, "ask", counted)
     logged = [list(model.train_step(batch(step))) for step in range(4)]
     assert asked == [3, 4]
     assert [len(names) for names in logged] == [2, 2, 3, 4]
@@ -130,7 +130,7 @@ def test_a_stored_answer_takes_the_place_of_the_teacher(toy: dict[str, Any], mon
     def explode(*_: object) -> None:
         raise AssertionError("the teacher was asked")
 
-    monkeypatch.setattr(model.teacher.network, "forward_with_features", explode)
+    monkeypatch.setattr(model.teacher, "ask", explode)
     losses = model.train_step({**given, "T": answer})
     assert losses["l_g_distill"].item() == pytest.approx(online["l_g_distill"].item(), rel=1e-6)
 

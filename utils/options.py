@@ -208,6 +208,8 @@ class TrainOptions(Section):
     amp: Literal["no", "bf16"] = "no"
     """Precision of student and teacher in training: float32, or bfloat16 where autocast allows it. Losses, weights and
     validation stay float32; float16 is not offered, since SwinIR's features overflow it."""
+    compile: bool = False
+    """Compile student and online teacher with torch.compile: some minutes at the start, then faster steps on GPUs."""
     E_decay: Rate = 0.999
     """Decay of the student's exponential moving average; 0: the average is the student itself."""
     G_optimizer_type: Literal["adam"] = "adam"
