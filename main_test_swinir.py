@@ -1,39 +1,45 @@
-"""Restore and judge images: the published SwinIR test script's command line, for official models and students.
+"""Restore images, and judge them where there is a ground truth: the published SwinIR test script's command line.
 
+python main_test_swinir.py --model_path X.pth --folder_lq DIR
 python main_test_swinir.py --task classical_sr --scale 4 --folder_lq testsets/Set5/LR_bicubic/X4 \
         --folder_gt testsets/Set5/HR [--model_path X.pth | --opt options/x.json --model_path X.pth]
 """
 
 import argparse
-import json
-import re
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data.dataset_test import TASKS, LRImages, TaskImages, define_task_images
-from model_zoo.download import ensure, find
+from data.dataset_test import TASKS, Degradation, LRImages, TaskImages, define_task_images, task_of_network
+from data.test_sets import pair_folders
+from model_zoo.download import ensure, find, official
+from models.memory import peak_bytes_per_pixel
 from models.network_swinir import SwinIR
 from models.select_network import define_G, network_from_weights
 from utils import checkpoint, dist
 from utils.errors import UserError, exit_on_user_error
-from utils.evaluate import ImageResult, Restore, average, evaluate, restore_all, restorer
+from utils.evaluate import ImageResult, Restore, evaluate, own_share, restore_alike, restorer
 from utils.images import write_image
 from utils.logger import log_to_terminal
 from utils.option_file import load
-from utils.tables import describe, formatted, markdown
-
-LAYOUT = re.compile(r"HR|LR|GT|LQ|LR_bicubic|[xX]\d")  # folders inside a test set
+from utils.results import write_results
+from utils.tables import describe
 
 
 def parse_arguments() -> argparse.Namespace:
     """The published flags, several folders where it took one, and ours at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=TASKS, default="color_dn", help="default: color_dn")
-    parser.add_argument("--scale", type=int, choices=(1, 2, 3, 4, 8), default=1, help="1 for denoising and JPEG")
+    parser.add_argument("--task", choices=TASKS, help="default: that of the network; without --model_path, color_dn")
+    parser.add_argument(
+        "--scale", type=int, choices=(1, 2, 3, 4, 8), help="default: that of the network; without --model_path, 1"
+    )
     parser.add_argument("--noise", type=int, default=15, help="noise level, in grey levels of 255 (15, 25, 50)")
     parser.add_argument("--jpeg", type=int, default=40, help="JPEG quality (10, 20, 30, 40)")
     parser.add_argument("--training_patch_size", type=int, help="48 or 64: which official classical SR model")
@@ -41,15 +47,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model_path", type=Path, help="weights; without it, the official ones of the task")
     parser.add_argument("--folder_lq", type=Path, nargs="+", default=[], help="folders of low-quality images")
     parser.add_argument("--folder_gt", type=Path, nargs="+", default=[], help="folders of ground truth, in this order")
-    parser.add_argument("--tile", type=int, help="restore in tiles of this height and width, in LR pixels")
+    parser.add_argument("--tile", type=int, help="size of tiles, in LR pixels; default: whole images where they fit")
     parser.add_argument("--tile_overlap", type=int, default=32, help="LR pixels that tiles share")
     parser.add_argument("--opt", type=Path, help="option file of a student; without it, the weights tell the network")
     parser.add_argument("--self_ensemble", action="store_true", help="mean over the eight flips and rotations (x8)")
     arguments = parser.parse_args()
     if arguments.noise < 0 or not 0 <= arguments.jpeg <= 100:
         parser.error(f"--noise {arguments.noise} should not be negative, and --jpeg {arguments.jpeg} from 0 to 100")
-    if arguments.tile is not None and not 0 <= arguments.tile_overlap < arguments.tile:
-        parser.error(f"--tile_overlap {arguments.tile_overlap} should be from 0 to less than --tile {arguments.tile}")
+    if not 0 <= arguments.tile_overlap < (arguments.tile or math.inf):
+        parser.error(f"--tile_overlap {arguments.tile_overlap} should not be negative, and be less than --tile")
     return arguments
 
 
@@ -57,105 +63,112 @@ def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path]:
     """The network with its weights, and their file; official weights that are missing are downloaded.
 
     Raises:
-        UserError: the weights cannot be had, or are not those of a network for this task and scale.
+        UserError: the weights cannot be had, or are not those of a SwinIR.
     """
     path = arguments.model_path
     if path is None:
-        patch_size = arguments.training_patch_size or 64
-        path = (
-            Path("model_zoo")
-            / find(
-                task=arguments.task,
-                scale=arguments.scale,
-                training_patch_size=patch_size,
-                noise=arguments.noise,
-                jpeg=arguments.jpeg,
-                large_model=arguments.large_model,
-            ).file
+        weights_of_task = find(
+            task=arguments.task or "color_dn",
+            scale=arguments.scale or 1,
+            training_patch_size=arguments.training_patch_size or 64,
+            noise=arguments.noise,
+            jpeg=arguments.jpeg,
+            large_model=arguments.large_model,
         )
+        path = Path("model_zoo") / weights_of_task.file
     with dist.main_first():
         weights = checkpoint.read_weights(ensure(path))
     beside = path.parent.parent / "options.json"  # where our training leaves it
     options = arguments.opt or (beside if beside.is_file() else None)
     network = define_G(load(options)) if options else network_from_weights(weights, source=path)
     checkpoint.load_weights(network, weights, source=path)
-    channels = TASKS[arguments.task].channels
-    if (network.upscale, network.in_chans) != (arguments.scale, channels):
-        raise UserError(
-            f"{path}: a network of scale {network.upscale} and {network.in_chans} channels, but task "
-            f"{arguments.task} with --scale {arguments.scale} needs {arguments.scale} and {channels}"
-        )
     return network.eval(), path
 
 
-def pair_folders(arguments: argparse.Namespace) -> list[tuple[str, Path | None, Path | None]]:
-    """(name, folder_lq, folder_gt) of each test set.
+def choose_degradation(arguments: argparse.Namespace, network: SwinIR, model: Path) -> Degradation:
+    """What the arguments ask for, and the network where they say nothing.
 
     Raises:
-        UserError: there are no folders, or not as many of one kind as of the other.
+        UserError: the network is for another scale or other images.
     """
-    lq, gt = arguments.folder_lq, arguments.folder_gt
-    if not lq and not gt:
-        raise UserError("neither --folder_lq nor --folder_gt is given")
-    if lq and gt and len(lq) != len(gt):
-        raise UserError(f"{len(lq)} folders in --folder_lq, but {len(gt)} in --folder_gt")
-    names = [set_name(folder) for folder in gt or lq]
-    names = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names, start=1)]
-    return list(zip(names, lq or [None] * len(gt), gt or [None] * len(lq), strict=True))
-
-
-def set_name(folder: Path) -> str:
-    """`Set5` for `testsets/Set5`, `testsets/Set5/HR` and `testsets/Set5/LR_bicubic/X4`."""
-    parts = [part for part in folder.resolve().parts if not LAYOUT.fullmatch(part)]
-    return parts[-1]
+    own_task = task_of_network(upsampler=network.upsampler, channels=network.in_chans, img_range=network.img_range)
+    degradation = Degradation(
+        task=arguments.task or own_task,
+        channels=network.in_chans,
+        scale=arguments.scale or network.upscale,
+        noise=arguments.noise,
+        jpeg=arguments.jpeg,
+    )
+    channels = TASKS[degradation.task].channels
+    if network.upscale != degradation.scale or network.in_chans not in channels:
+        raise UserError(
+            f"{model}: a network of scale {network.upscale} and {network.in_chans} channels, but task "
+            f"{degradation.task} with --scale {degradation.scale} needs {degradation.scale} and "
+            f"{' or '.join(map(str, channels))}"
+        )
+    return degradation
 
 
 def run_set(
-    restore: Restore, dataset: TaskImages, *, folder: Path, border: int, jpeg: bool, device: torch.device
-) -> list[ImageResult]:
-    """Restore the images of one set into `folder`, and judge those that have a ground truth."""
+    restore: Restore,
+    images: TaskImages,
+    degradation: Degradation,
+    *,
+    names: Mapping[str, str],
+    folder: Path,
+    device: torch.device,
+) -> dict[str, ImageResult]:
+    """Restore the images of one set into `folder`: by name, the results of those that have a ground truth.
 
-    def keep(image: np.ndarray, result: ImageResult) -> None:
-        write_image(folder / f"{result.name}_SwinIR.png", image)
-        say(describe(result.name, result.figures()))
+    Args:
+        names: of the results, by the path of the ground truth, or of the image where there is none.
+    """
+    bar = tqdm(total=len(own_share(images)), desc=folder.name, unit="image", disable=None if dist.is_main() else True)
 
-    if not isinstance(dataset, LRImages):
-        return evaluate(restore, dataset, border=border, device=device, jpeg=jpeg, on_image=keep)
-    for _, item, image in restore_all(restore, dataset, device=device):
-        name = Path(item["L_path"]).stem
+    def keep(image: np.ndarray, name: str, figures: Mapping[str, float]) -> None:
         write_image(folder / f"{name}_SwinIR.png", image)
-        say(describe(name, {}))
-    return []
+        say(describe(name, figures))
+        bar.update()
+
+    with bar, logging_redirect_tqdm():
+        if isinstance(images, LRImages):
+            for index in own_share(images):
+                restored = restore_alike(
+                    restore, images[index], scale=degradation.scale, channels=degradation.channels, device=device
+                )
+                keep(restored, names[str(images.files[index])], {})
+            return {}
+        results = evaluate(
+            restore,
+            images,
+            border=degradation.border,
+            device=device,
+            jpeg=degradation.kind == "jpeg",
+            on_image=lambda image, result: keep(image, names[result.H_path], result.figures()),
+        )
+    return {names[result.H_path]: result for result in results}
 
 
-def report(
-    results: Mapping[str, Sequence[ImageResult]], folder: Path, arguments: argparse.Namespace, model: Path
-) -> None:
-    """Print the table of the sets that have a ground truth, and write `results.json`."""
-    means = {name: average(of_set) for name, of_set in results.items() if of_set}
-    if means:
-        say(markdown([{"test set": name, **formatted(figures)} for name, figures in means.items()]))
-    settings = {
-        key: getattr(arguments, key)
-        for key in ("task", "scale", "noise", "jpeg", "tile", "tile_overlap", "self_ensemble")
-    }
-    images = {name: {result.name: result.figures() for result in of_set} for name, of_set in results.items()}
-    content = {"model_path": str(model), **settings, "average": means, "images": images}
-    (folder / "results.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    say(f"restored images and results.json are in {folder}")
+def results_folder(degradation: Degradation, model: Path) -> Path:
+    """The published script's folder for official weights, `swinir_<task>_<degree>`; of others, `swinir` is their name.
 
-
-def results_folder(arguments: argparse.Namespace) -> Path:
-    """The published script's folder name, which tells the task and its degree."""
-    kind = TASKS[arguments.task].kind
-    degree = {"sr": f"x{arguments.scale}", "noise": f"noise{arguments.noise}", "jpeg": f"jpeg{arguments.jpeg}"}[kind]
-    return Path("results") / f"swinir_{arguments.task}_{degree}"
+    That is the name of the file after the experiment's, or after its folder's.
+    """
+    ending = f"{degradation.task}_{degradation.degree}"
+    for weights in official():
+        if weights.file == model.name:
+            variant = "_large" if weights.large_model else "_s48" if weights.training_patch_size == 48 else ""
+            return Path("results") / f"swinir_{ending}{variant}"
+    parent = model.resolve().parent
+    experiment = parent.parent if parent.name == "models" else parent
+    return Path("results") / f"{experiment.name}_{model.stem}_{ending}"
 
 
 def say(line: str) -> None:
-    """One line of the program's answer."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """One line of the program's answer, above the progress bar where there is one."""
+    with tqdm.external_write_mode():
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def main() -> None:
@@ -164,42 +177,30 @@ def main() -> None:
     with exit_on_user_error():
         device = dist.start()
         log_to_terminal(quiet=True)
-        datasets = {
-            name: define_task_images(
-                arguments.task,
-                folder_lq=folder_lq,
-                folder_gt=folder_gt,
-                scale=arguments.scale,
-                noise=arguments.noise,
-                quality=arguments.jpeg,
-            )
-            for name, folder_lq, folder_gt in pair_folders(arguments)
-        }
+        sets = pair_folders(arguments.folder_lq, arguments.folder_gt)
         network, model = load_network(arguments)
+        degradation = choose_degradation(arguments, network, model)
+        images = [define_task_images(degradation, folder_lq=pair.lq, folder_gt=pair.gt) for pair in sets]
         restore = restorer(
             network.to(device),
-            scale=arguments.scale,
+            scale=degradation.scale,
             window_size=network.window_size,
             tile=arguments.tile,
             tile_overlap=arguments.tile_overlap,
+            bytes_per_pixel=peak_bytes_per_pixel(network),
             self_ensemble=arguments.self_ensemble,
         )
-        kind = TASKS[arguments.task].kind
-        folder = results_folder(arguments)
+        folder = results_folder(degradation, model)
         (folder / "results.json").unlink(missing_ok=True)  # an older one should not stand beside half a new result
         results = {
-            name: run_set(
-                restore,
-                dataset,
-                folder=folder / name,
-                border=arguments.scale if kind == "sr" else 0,
-                jpeg=kind == "jpeg",
-                device=device,
+            pair.name: run_set(
+                restore, of_set, degradation, names=pair.result_names(), folder=folder / pair.name, device=device
             )
-            for name, dataset in datasets.items()
+            for pair, of_set in zip(sets, images, strict=True)
         }
         if dist.is_main():
-            report(results, folder, arguments, model)
+            tiling = {key: getattr(arguments, key) for key in ("tile", "tile_overlap", "self_ensemble")}
+            say(write_results(results, folder, settings={"model_path": str(model), **asdict(degradation), **tiling}))
         dist.stop()
 
 

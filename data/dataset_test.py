@@ -1,7 +1,8 @@
 """Test images of the seven restoration tasks, degraded as the published test script does it.
 
-Items have `L` (C, H, W) and `L_path`, and `H` (C, scale*H, scale*W) and `H_path` where there is a ground truth;
-uint8, or float32 in [0, 1] and a little beyond for noisy images.
+Items have `L` (C, H, W) and `L_path`, `H` (C, scale*H, scale*W) and `H_path`; uint8, or float32 in [0, 1] and a
+little beyond for noisy images. Images without a ground truth are arrays of their own kind. All are read when they are
+asked for, and not kept.
 """
 
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.dataset_sr import SRImages, sr_pairs
-from data.folders import check_distinct, list_images
+from data.folders import list_images
 from utils.errors import UserError
-from utils.images import image_size, jpeg_round_trip, read_image, to_tensor
+from utils.images import image_size, jpeg_round_trip, read_as_stored, read_image, to_tensor
 from utils.metrics import luma
 
 
@@ -26,34 +27,73 @@ from utils.metrics import luma
 class Task:
     """What distinguishes one of the published tasks."""
 
-    channels: int
     kind: Literal["sr", "noise", "jpeg"]
+    channels: tuple[int, ...] = (1, 3)
 
 
 TASKS = {
-    "classical_sr": Task(channels=3, kind="sr"),
-    "lightweight_sr": Task(channels=3, kind="sr"),
-    "real_sr": Task(channels=3, kind="sr"),
-    "gray_dn": Task(channels=1, kind="noise"),
-    "color_dn": Task(channels=3, kind="noise"),
-    "jpeg_car": Task(channels=1, kind="jpeg"),
-    "color_jpeg_car": Task(channels=3, kind="jpeg"),
+    "classical_sr": Task("sr"),
+    "lightweight_sr": Task("sr"),
+    "real_sr": Task("sr"),
+    "gray_dn": Task("noise", channels=(1,)),
+    "color_dn": Task("noise", channels=(3,)),
+    "jpeg_car": Task("jpeg", channels=(1,)),
+    "color_jpeg_car": Task("jpeg", channels=(3,)),
 }
+SR_TASKS = {"pixelshuffle": "classical_sr", "pixelshuffledirect": "lightweight_sr", "nearest+conv": "real_sr"}
 
 
-class LRImages(Dataset[dict[str, Any]]):
-    """Images without a ground truth."""
+def task_of_network(*, upsampler: str, channels: int, img_range: float) -> str:
+    """The task that a published network of this reconstruction, image channels and range is for."""
+    if upsampler:
+        return SR_TASKS[upsampler]
+    kind: Literal["jpeg", "noise"] = "jpeg" if img_range == 255 else "noise"  # what tells the two apart
+    return next(name for name, task in TASKS.items() if task == Task(kind, channels=(channels,)))
 
-    def __init__(self, files: list[Path], *, channels: int) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation:
+    """A task, and how strongly its images are degraded.
+
+    Attributes:
+        channels: of the images: 1 for gray, 3 for RGB.
+        noise: standard deviation, in grey levels of 255; only for denoising.
+        jpeg: JPEG quality, 0 to 100; only for JPEG artefact reduction.
+    """
+
+    task: str
+    channels: int
+    scale: int
+    noise: int
+    jpeg: int
+
+    @property
+    def kind(self) -> Literal["sr", "noise", "jpeg"]:
+        """The kind of task."""
+        return TASKS[self.task].kind
+
+    @property
+    def degree(self) -> str:
+        """As the published script names it: `x4`, `noise25` or `jpeg10`."""
+        return {"sr": f"x{self.scale}", "noise": f"noise{self.noise}", "jpeg": f"jpeg{self.jpeg}"}[self.kind]
+
+    @property
+    def border(self) -> int:
+        """HR pixels that are not judged, on each side."""
+        return self.scale if self.kind == "sr" else 0
+
+
+class LRImages(Dataset[np.ndarray]):
+    """Images without a ground truth, as they are stored: (H, W, C) uint8 or uint16, gray, RGB or RGBA."""
+
+    def __init__(self, files: list[Path]) -> None:
         self.files = files
-        self.channels = channels
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        path = self.files[index]
-        return {"L": to_tensor(read_image(path, channels=self.channels)), "L_path": str(path)}
+    def __getitem__(self, index: int) -> np.ndarray:
+        return read_as_stored(self.files[index])
 
 
 class Degraded(Dataset[dict[str, Any]]):
@@ -75,7 +115,7 @@ class Degraded(Dataset[dict[str, Any]]):
         return {"L": self.degrade(clean), "H": to_tensor(clean), "L_path": path, "H_path": path}
 
 
-TaskImages = SRImages | LRImages | Degraded
+TaskImages = SRImages | Degraded | LRImages
 
 
 def noisy(sigma: float) -> Callable[[np.ndarray], Tensor]:
@@ -104,42 +144,36 @@ def read_jpeg_gray(path: Path) -> np.ndarray:
 
 
 def readable_images(folder: Path) -> list[Path]:
-    """The images of a folder, each of which has a readable header and a name of its own.
+    """The images of a folder, each of which has a readable header.
 
     Raises:
         UserError: otherwise.
     """
     files = list_images(folder)
-    check_distinct(files)
     for path in files:
         image_size(path)
     return files
 
 
-def define_task_images(
-    task: str, *, folder_lq: Path | None, folder_gt: Path | None, scale: int, noise: int, quality: int
-) -> TaskImages:
-    """The test images of a task.
+def define_task_images(degradation: Degradation, *, folder_lq: Path | None, folder_gt: Path | None) -> TaskImages:
+    """The test images of a task, from at least one folder.
 
     Super-resolution pairs both folders, or makes the LR images of `folder_gt` by bicubic; denoising and JPEG
     artefact reduction degrade the images of `folder_gt`; `folder_lq` alone has no ground truth.
 
-    Args:
-        noise: standard deviation, in grey levels of 255.
-        quality: JPEG quality.
-
     Raises:
-        UserError: no folder is given, or they hold no images that go together.
+        UserError: the folders hold no images that go together.
     """
-    channels, kind = TASKS[task].channels, TASKS[task].kind
+    task, channels = degradation.task, degradation.channels
     if folder_gt is None:
-        if folder_lq is None:
-            raise UserError("neither --folder_lq nor --folder_gt is given")
-        return LRImages(readable_images(folder_lq), channels=channels)
+        assert folder_lq is not None
+        return LRImages(readable_images(folder_lq))
     files = readable_images(folder_gt)
-    if kind == "sr":
-        return SRImages(sr_pairs(folder_gt, folder_lq, scale=scale, cache=None), scale=scale, channels=channels)
+    if degradation.kind == "sr":
+        pairs = sr_pairs(folder_gt, folder_lq, scale=degradation.scale, cache=None)
+        return SRImages(pairs, scale=degradation.scale, channels=channels)
     if folder_lq is not None:
         raise UserError(f"--folder_lq: task {task} makes its own low-quality images from --folder_gt; give only one")
     read = read_jpeg_gray if task == "jpeg_car" else partial(read_image, channels=channels)
-    return Degraded(files, read=read, degrade=noisy(noise) if kind == "noise" else jpeg(quality))
+    degrade = noisy(degradation.noise) if degradation.kind == "noise" else jpeg(degradation.jpeg)
+    return Degraded(files, read=read, degrade=degrade)

@@ -1,16 +1,23 @@
 """The evaluation's own steps: padding as published, self-ensemble, and figures by image."""
 
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from data.dataset_sr import SRCrops, SRImages, collate
+from data.folders import pair_images
+from data.sampler import Draw
+from models.network_swinir import SwinIR
 from tests.conftest import make_image
 from utils.errors import UserError
-from utils.evaluate import average, eight_fold, evaluate, pad_as_published
-from utils.images import to_tensor
+from utils.evaluate import average, compare, eight_fold, evaluate, pad_as_published, restore_alike, restorer
+from utils.images import imresize, to_image, to_tensor, unit_range
 
 CPU = torch.device("cpu")
 
@@ -65,3 +72,88 @@ def test_results_come_by_image_with_the_figures_of_each() -> None:
 def test_an_image_too_small_to_be_judged_is_named() -> None:
     with pytest.raises(UserError, match=r"HR/0\.png: SSIM needs 23 pixels"):
         evaluate(lambda image: image, Pairs(), border=6, device=CPU)
+
+
+def test_an_image_is_gone_before_the_next_is_read() -> None:
+    alive: list[weakref.ref[Tensor]] = []
+
+    class Watched(Pairs):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            assert [reference() for reference in alive] == [None] * len(alive)
+            item = super().__getitem__(index)
+            alive.extend(weakref.ref(item[key]) for key in ("L", "H"))
+            return item
+
+    evaluate(lambda image: image * 0.9, Watched(), border=1, device=CPU, on_image=lambda image, result: None)
+    assert len(alive) == 6
+
+
+def enlarge(image: Tensor) -> Tensor:
+    """A network for x2 that also darkens."""
+    return 0.5 * image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("stored", "channels", "kept"), [(1, 1, 1), (1, 3, 1), (3, 3, 3), (3, 1, 1), (4, 3, 4), (4, 1, 4)]
+)
+def test_a_restored_image_has_the_channels_and_depth_of_its_original(
+    dtype: type, stored: int, channels: int, kept: int
+) -> None:
+    gray: np.ndarray = make_image(6, 7, seed=0, channels=1).astype(dtype) * (257 if dtype is np.uint16 else 1)
+    image = np.repeat(gray, stored, axis=2)
+    restored = restore_alike(enlarge, image, scale=2, channels=channels, device=CPU)
+    assert (restored.shape, restored.dtype) == ((12, 14, kept), dtype)
+    expected = np.repeat(np.repeat(gray, 2, axis=0), 2, axis=1) / 2
+    np.testing.assert_allclose(restored[..., :3], np.repeat(expected, min(kept, 3), axis=2), atol=0.51)
+    if stored == 4:
+        alpha = to_image(imresize(unit_range(to_tensor(gray)).double(), 2), to_tensor(gray).dtype)
+        np.testing.assert_array_equal(restored[..., 3:], alpha)
+
+
+def test_alpha_passes_unchanged_where_nothing_is_enlarged() -> None:
+    image = make_image(6, 7, seed=0, channels=4)
+    restored = restore_alike(lambda image: 0.5 * image, image, scale=1, channels=3, device=CPU)
+    np.testing.assert_array_equal(restored[..., 3], image[..., 3])
+
+
+def briefly_trained(images: SRImages) -> SwinIR:
+    """A student that has learnt to enlarge by a few steps on some images."""
+    torch.manual_seed(0)
+    network = SwinIR(
+        16, embed_dim=16, depths=[2, 2], num_heads=[2, 2], window_size=8, mlp_ratio=2, upscale=4,
+        upsampler="pixelshuffledirect", drop_path_rate=0,
+    )  # fmt: skip
+    crops = SRCrops(images, H_size=96, seed=0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for step in range(60):
+        batch = collate([crops[Draw(image=i % len(images), position=4 * step + i)] for i in range(4)])
+        assert isinstance(batch, dict)
+        loss = (network(unit_range(batch["L"])) - unit_range(batch["H"])).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+def test_tiles_leave_no_seams_in_a_real_image(shared: Callable[[str], Path]) -> None:
+    set5 = shared("testsets/Set5")
+    images = SRImages(pair_images(set5 / "HR", set5 / "LR_bicubic" / "X4", scale=4), scale=4, channels=3)
+    network = briefly_trained(images)
+    item = images[2]
+
+    @torch.no_grad()
+    def psnr_and_image(**tiles: Any) -> tuple[float, Tensor]:
+        restored = restorer(network, scale=4, window_size=8, **tiles)(unit_range(item["L"])[None])[0]
+        return compare(to_image(restored), item, border=4).psnr_y, restored
+
+    whole_psnr, whole = psnr_and_image()
+    psnrs, distances = {}, {}
+    for overlap in (0, 16):
+        psnrs[overlap], tiled = psnr_and_image(tile=32, tile_overlap=overlap)
+        distances[overlap] = float((tiled - whole).abs().max())
+    automatic_psnr, _ = psnr_and_image(bytes_per_pixel=10**9, tile_overlap=16)
+    assert whole_psnr > 20
+    assert psnrs[16] == pytest.approx(whole_psnr, abs=0.05)
+    assert automatic_psnr == psnrs[16]
+    assert distances[16] < distances[0] / 3

@@ -1,7 +1,13 @@
 """The test script on all seven tasks, with weights in the published layout, and beside the training script."""
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +20,13 @@ from PIL import Image
 
 import main_test_swinir
 import main_train_student
+from data.dataset_sr import SRImages
+from data.dataset_test import Degradation, Degraded, define_task_images
+from data.test_sets import SetFolders
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT, make_image
 from utils.evaluate import average, bicubic, compare
-from utils.images import read_image, to_image, unit_range, write_image
+from utils.images import imresize, read_as_stored, read_image, to_image, to_tensor, unit_range, write_image
 
 TINY: dict[str, Any] = {"embed_dim": 12, "depths": [2, 2], "num_heads": [2, 2], "mlp_ratio": 2}
 SR = {"window_size": 8, "img_size": 16, "upscale": 4}
@@ -48,11 +57,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return script
 
 
-def weights_of(task: str, path: Path) -> Path:
-    """A file of random weights in the published layout, for a network that changes its input a little only."""
-    network = fill_(SwinIR(**TINY, **TASKS[task]), seed=1)
+def weights_of(task: str, path: Path, *, change: float = 0.01, **arguments: Any) -> Path:
+    """A file of random weights in the published layout, for a network that changes its input by little or nothing."""
+    network = fill_(SwinIR(**{**TINY, **TASKS[task], **arguments}), seed=1)
+    last = network.conv_last if hasattr(network, "conv_last") else network.upsample[0]
     with torch.no_grad():
-        network.get_parameter("conv_last.weight" if hasattr(network, "conv_last") else "upsample.0.weight").mul_(0.01)
+        last.weight.mul_(change)
+        last.bias.mul_(min(100 * change, 1))
+    path.parent.mkdir(exist_ok=True)
     torch.save({"params": network.state_dict()}, path)
     return path
 
@@ -72,16 +84,16 @@ def clean_folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("task", "folder"),
     [
-        ("gray_dn", "swinir_gray_dn_noise25"),
-        ("color_dn", "swinir_color_dn_noise25"),
-        ("jpeg_car", "swinir_jpeg_car_jpeg10"),
-        ("color_jpeg_car", "swinir_color_jpeg_car_jpeg10"),
+        ("gray_dn", "mine_model_gray_dn_noise25"),
+        ("color_dn", "mine_model_color_dn_noise25"),
+        ("jpeg_car", "mine_model_jpeg_car_jpeg10"),
+        ("color_jpeg_car", "mine_model_color_jpeg_car_jpeg10"),
     ],
 )
 def test_clean_images_are_degraded_restored_and_judged(
     task: str, folder: str, run: Callable[..., str], clean_folder: Path, tmp_path: Path
 ) -> None:
-    model = weights_of(task, tmp_path / "model.pth")
+    model = weights_of(task, tmp_path / "mine" / "model.pth")
     printed = run(
         "--task", task, "--noise", 25, "--jpeg", 10, "--folder_gt", clean_folder, "--model_path", model
     )  # fmt: skip
@@ -97,9 +109,10 @@ def test_clean_images_are_degraded_restored_and_judged(
 
 
 def test_noise_is_the_published_scripts(clean_folder: Path) -> None:
-    item = main_test_swinir.define_task_images(
-        "color_dn", folder_lq=None, folder_gt=clean_folder, scale=1, noise=25, quality=40
-    )[0]
+    degradation = Degradation(task="color_dn", channels=3, scale=1, noise=25, jpeg=40)
+    images = define_task_images(degradation, folder_lq=None, folder_gt=clean_folder)
+    assert isinstance(images, Degraded)
+    item = images[0]
     bgr = read_image(clean_folder / "image 0.png", channels=3)[..., ::-1].astype(np.float32) / 255
     np.random.seed(seed=0)
     published = bgr + np.random.normal(0, 25 / 255.0, bgr.shape)
@@ -109,14 +122,14 @@ def test_noise_is_the_published_scripts(clean_folder: Path) -> None:
 def test_super_resolution_of_several_folders_makes_one_table(
     run: Callable[..., str], hr_folder: Path, clean_folder: Path, tmp_path: Path
 ) -> None:
-    model = weights_of("classical_sr", tmp_path / "model.pth")
+    model = weights_of("classical_sr", tmp_path / "mine" / "model.pth")
     other = tmp_path / "Set5" / "HR"
     for index in range(2):
         write_image(other / f"{index}.png", make_image(36, 44, seed=index))
     printed = run(
         "--task", "classical_sr", "--scale", 4, "--folder_gt", hr_folder, other, "--model_path", model
     )  # fmt: skip
-    content = results(tmp_path, "swinir_classical_sr_x4")
+    content = results(tmp_path, "mine_model_classical_sr_x4")
     assert [len(images) for images in content["images"].values()] == [6, 2]
     assert "| Set5" in printed
     assert (other.parent / "HR_LR_bicubic" / "X4" / "0x4.png").exists()
@@ -125,21 +138,21 @@ def test_super_resolution_of_several_folders_makes_one_table(
 def test_images_without_ground_truth_are_only_restored(
     run: Callable[..., str], clean_folder: Path, tmp_path: Path
 ) -> None:
-    model = weights_of("real_sr", tmp_path / "model.pth")
+    model = weights_of("real_sr", tmp_path / "mine" / "model.pth")
     run("--task", "real_sr", "--scale", 4, "--folder_lq", clean_folder, "--model_path", model)
-    restored = tmp_path / "results" / "swinir_real_sr_x4" / "Clean" / "image 1_SwinIR.png"
+    restored = tmp_path / "results" / "mine_model_real_sr_x4" / "Clean" / "image 1_SwinIR.png"
     assert read_image(restored, channels=3).shape == (4 * 37, 4 * 45, 3)
 
 
 def test_tiles_and_self_ensemble_change_what_is_restored(
     run: Callable[..., str], hr_folder: Path, tmp_path: Path
 ) -> None:
-    model = weights_of("lightweight_sr", tmp_path / "model.pth")
+    model = weights_of("lightweight_sr", tmp_path / "mine" / "model.pth")
     common = ("--task", "lightweight_sr", "--scale", 4, "--folder_gt", hr_folder, "--model_path", model)
     figures = []
     for extra in ((), ("--tile", 16, "--tile_overlap", 8), ("--self_ensemble",)):
         run(*common, *extra)
-        figures.append(results(tmp_path, "swinir_lightweight_sr_x4")["average"].popitem()[1]["psnr"])
+        figures.append(results(tmp_path, "mine_model_lightweight_sr_x4")["average"].popitem()[1]["psnr"])
     assert len(set(figures)) == 3
 
 
@@ -160,7 +173,7 @@ def test_training_and_the_test_script_give_the_same_figures(
         model = folder / "models" / f"5_{label}.pth"
         for option in ((), ("--opt", file)):
             run("--task", "classical_sr", "--scale", 4, "--folder_gt", hr, "--model_path", model, *option)
-            (figures,) = results(tmp_path, "swinir_classical_sr_x4")["average"].values()
+            (figures,) = results(tmp_path, f"toy_5_{label}_classical_sr_x4")["average"].values()
             for name, value in figures.items():
                 assert value == pytest.approx(expected[name], abs=1e-6), (label, name)
 
@@ -191,7 +204,10 @@ def test_real_images_are_degraded_to_what_they_should_be(
 ) -> None:
     folder = shared(f"testsets/{files}")
     lq = shared("testsets/Set5/LR_bicubic/X4") if task == "classical_sr" else None
-    images = main_test_swinir.define_task_images(task, folder_lq=lq, folder_gt=folder, scale=4, noise=0, quality=10)
+    channels = 3 if task == "classical_sr" else 1
+    degradation = Degradation(task=task, channels=channels, scale=4, noise=0, jpeg=10)
+    images = define_task_images(degradation, folder_lq=lq, folder_gt=folder)
+    assert isinstance(images, SRImages | Degraded)
     results = [compare(to_image(bicubic_or_same(images[i], task)), images[i], border=4) for i in range(len(images))]
     assert {result.name for result in results} == names
     mean = average(results)["psnr_y"]
@@ -210,7 +226,10 @@ def bicubic_or_same(item: Any, task: str) -> torch.Tensor:
     [
         ([], "neither --folder_lq nor --folder_gt is given"),
         (["--folder_gt", "a", "b", "--folder_lq", "c"], "1 folders in --folder_lq, but 2 in --folder_gt"),
-        (["--folder_gt", "Clean", "--folder_lq", "Clean"], "makes its own low-quality images"),
+        (
+            ["--folder_gt", "Clean", "--folder_lq", "Clean", "--model_path", "colour.pth"],
+            "makes its own low-quality images",
+        ),
         (["--folder_gt", "nowhere"], "nowhere: there is no such folder"),
         (["--folder_gt", "Clean", "--model_path", "mine.pth"], "mine.pth does not exist and is not one of"),
         (["--folder_gt", "Clean", "--noise", "20"], "official weights: none for task='color_dn'"),
@@ -227,6 +246,7 @@ def test_bad_input_is_one_sentence(  # noqa: PLR0917
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     weights_of("gray_dn", tmp_path / "gray.pth")
+    weights_of("color_dn", tmp_path / "colour.pth")
     torch.save(torch.nn.Conv2d(3, 3, 3).state_dict(), tmp_path / "conv.pth")
     with pytest.raises(SystemExit) as exit_code:
         run("--task", "color_dn", *arguments)
@@ -235,3 +255,137 @@ def test_bad_input_is_one_sentence(  # noqa: PLR0917
     assert error.startswith("error: ")
     assert sentence in error
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_model_and_a_folder_are_enough(
+    task: str, run: Callable[..., str], clean_folder: Path, tmp_path: Path
+) -> None:
+    run("--model_path", weights_of(task, tmp_path / "mine" / "model.pth"), "--folder_lq", clean_folder)
+    content = json.loads(next((tmp_path / "results").glob(f"mine_model_{task}_*/results.json")).read_text())
+    scale = TASKS[task]["upscale"]
+    assert (content["task"], content["scale"]) == (task, scale)
+    restored = next((tmp_path / "results").glob("*/Clean/image 0_SwinIR.png"))
+    assert read_as_stored(restored).shape == (scale * 37, scale * 45, TASKS[task].get("in_chans", 3))
+
+
+def test_a_gray_student_of_super_resolution_is_used_and_judged(
+    run: Callable[..., str], hr_folder: Path, clean_folder: Path, tmp_path: Path
+) -> None:
+    model = weights_of("classical_sr", tmp_path / "mine" / "model.pth", in_chans=1)
+    run("--model_path", model, "--folder_gt", hr_folder)
+    assert len(results(tmp_path, "mine_model_classical_sr_x4")["images"].popitem()[1]) == 6
+    run("--model_path", model, "--folder_lq", clean_folder)
+    restored = tmp_path / "results" / "mine_model_classical_sr_x4" / "Clean" / "image 0_SwinIR.png"
+    assert read_as_stored(restored).shape == (4 * 37, 4 * 45, 1)
+
+
+def test_results_are_of_the_kind_of_their_images(run: Callable[..., str], tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    rgba = make_image(20, 24, seed=0, channels=4)
+    gray = make_image(20, 24, seed=1, channels=1)
+    deep = make_image(20, 24, seed=2).astype(np.uint16) * 257 - 5
+    for name, image in {"rgba": rgba, "rgb": rgba[..., :3], "gray": gray, "deep": deep}.items():
+        write_image(folder / f"{name}.png", image)
+    run("--model_path", weights_of("real_sr", tmp_path / "mine" / "model.pth"), "--folder_lq", folder)
+    results = tmp_path / "results" / "mine_model_real_sr_x4" / "mixed"
+    restored = {name: read_as_stored(results / f"{name}_SwinIR.png") for name in ("rgba", "rgb", "gray", "deep")}
+    assert {name: (image.shape, image.dtype.name) for name, image in restored.items()} == {
+        "rgba": ((80, 96, 4), "uint8"),
+        "rgb": ((80, 96, 3), "uint8"),
+        "gray": ((80, 96, 1), "uint8"),
+        "deep": ((80, 96, 3), "uint16"),
+    }
+    with Image.open(results / "rgba_SwinIR.png") as file:
+        assert file.mode == "RGBA"
+    np.testing.assert_array_equal(restored["rgba"][..., :3], restored["rgb"])
+    alpha = to_image(imresize(to_tensor(rgba[..., 3:]).double() / 255, 4))
+    np.testing.assert_array_equal(restored["rgba"][..., 3:], alpha)
+    assert len(np.unique(restored["deep"] % 257)) > 100  # not 8 bits that were stretched
+
+
+def test_results_keep_sub_folders_and_never_share_a_name(run: Callable[..., str], tmp_path: Path) -> None:
+    folder = tmp_path / "album"
+    files = ["a.png", "a.jpg", "b.bmp", "one/b.png", "two/b.png", "two/c.d.png"]
+    for index, file in enumerate(files):
+        write_image(folder / file, make_image(12, 12 + index, seed=index))
+    model = weights_of("color_dn", tmp_path / "mine" / "model.pth", change=0)
+    results = tmp_path / "results" / "mine_model_color_dn_noise15"
+    expected = {"a.png": 12, "a.jpg": 13, "b": 14, "one/b": 15, "two/b": 16, "two/c.d": 17}
+    run("--model_path", model, "--folder_lq", folder)
+    written = {path.relative_to(results / "album"): path for path in results.rglob("*.png")}
+    assert {
+        path.as_posix().removesuffix("_SwinIR.png"): read_as_stored(file).shape[1] for path, file in written.items()
+    } == expected
+    run("--model_path", model, "--folder_gt", folder)
+    content = json.loads((results / "results.json").read_text())
+    assert content["images"]["album"].keys() == expected.keys()
+
+
+def test_no_file_names_make_two_results_share_one(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "a.png.png", "a.png.jpg.bmp", "a.jpg.png"):
+        write_image(tmp_path / name, make_image(4, 4, seed=0))
+    names = SetFolders("any", lq=tmp_path, gt=None).result_names()
+    assert len(set(names.values())) == len(names) == 5
+
+
+def test_results_of_two_models_stand_side_by_side(run: Callable[..., str], clean_folder: Path, tmp_path: Path) -> None:
+    official = "001_classicalSR_DF2K_s64w8_SwinIR-M_x4.pth"
+    smaller_crops = "001_classicalSR_DIV2K_s48w8_SwinIR-M_x4.pth"
+    files = ["A/models/5_E.pth", "A/models/5_G.pth", "B/models/5_E.pth", f"zoo/{official}", f"zoo/{smaller_crops}"]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        run("--model_path", weights_of("classical_sr", tmp_path / file), "--folder_lq", clean_folder)
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "A_5_E_classical_sr_x4",
+        "A_5_G_classical_sr_x4",
+        "B_5_E_classical_sr_x4",
+        "swinir_classical_sr_x4",
+        "swinir_classical_sr_x4_s48",
+    }
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(clean_folder: Path, tmp_path: Path) -> None:
+    model = weights_of("color_dn", tmp_path / "mine" / "model.pth")
+    script: list[str | Path] = [sys.executable, ROOT / "main_test_swinir.py"]
+    script += ["--model_path", model, "--folder_lq", clean_folder]
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    process = subprocess.run(script, cwd=tmp_path, stdout=subprocess.PIPE, stderr=end, check=True, text=True)
+    os.close(end)
+    shown = os.read(terminal, 100_000).decode()
+    assert "Clean: 100%" in shown
+    assert "2/2" in shown
+    lines = process.stdout.splitlines()
+    assert [line.strip() for line in lines[:2]] == ["image 0", "image 1"]
+    quiet = subprocess.run(script, cwd=tmp_path, capture_output=True, check=True, text=True)
+    assert quiet.stdout.splitlines() == lines
+    assert quiet.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("task", "folder", "option", "figures"),
+    [
+        # JPEG of quality 10 on classic5, as papers on deblocking give it.
+        ("jpeg_car", "classic5", ("--jpeg", 10), {"psnr_y": 27.82, "ssim_y": 0.7595, "psnrb_y": 25.21}),
+        # Noise of 25 grey levels is 20.17 dB, and what clipping to [0, 255] takes from it.
+        ("gray_dn", "Set12", ("--noise", 25), {"psnr_y": 20.37}),
+    ],
+)
+def test_a_network_that_changes_nothing_gives_the_figures_of_the_degraded_images(  # noqa: PLR0917
+    task: str,
+    folder: str,
+    option: tuple[str, int],
+    figures: dict[str, float],
+    run: Callable[..., str],
+    shared: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    clean = shared(f"testsets/{folder}")
+    tiny = {"embed_dim": 2, "depths": [1], "num_heads": [1], "mlp_ratio": 1}
+    model = weights_of(task, tmp_path / "mine" / "model.pth", change=0, **tiny)
+    run("--task", task, *option, "--folder_gt", clean, "--model_path", model, "--tile", 210, "--tile_overlap", 14)
+    (content,) = (tmp_path / "results").glob("*/results.json")
+    average = json.loads(content.read_text())["average"][folder]
+    for name, value in figures.items():
+        assert average[name] == pytest.approx(value, abs=5e-5 if name == "ssim_y" else 5e-3), name

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.tiling import restore_tiled, tile_starts
+from utils.tiling import choose_tile, fitting_tile, free_bytes, restore_tiled, tile_starts
 
 
 class Nearest:
@@ -46,18 +46,18 @@ def test_tiles_of_the_requested_size_make_up_the_whole(
     restore, lr_image = Nearest(), image(*size)
     tiled = restore_tiled(restore, lr_image, scale=4, tile=tile, overlap=overlap)
     assert restore.sizes == [expected] * count
-    assert torch.equal(tiled, Nearest()(lr_image))
+    torch.testing.assert_close(tiled, Nearest()(lr_image))
 
 
-def test_overlapping_tiles_are_averaged() -> None:
+def test_one_tile_fades_into_the_next() -> None:
     values = iter([1.0, 3.0, 8.0])
 
     def restore(lr_image: Tensor) -> Tensor:
         return torch.full_like(lr_image, next(values)).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
-    tiled = restore_tiled(restore, torch.zeros(1, 1, 4, 9), scale=2, tile=4, overlap=1)
-    row = [1, 1, 1, 2, 3, 5.5, 5.5, 8, 8]
-    assert torch.equal(tiled, torch.tensor(row).repeat_interleave(2).expand(1, 1, 8, 18))
+    tiled = restore_tiled(restore, torch.zeros(1, 1, 4, 8), scale=2, tile=4, overlap=2)
+    row = [1, 1, 1, 1, 1.25, 1.75, 2.25, 2.75, 3.625, 4.875, 6.125, 7.375, 8, 8, 8, 8]
+    torch.testing.assert_close(tiled, torch.tensor(row).expand(1, 1, 8, 16))
 
 
 @pytest.mark.parametrize("overlap", [0, 3, 7])
@@ -67,3 +67,33 @@ def test_neighbouring_tiles_share_at_least_the_overlap_and_reach_both_ends(size:
     assert starts[0] == 0
     assert starts[-1] == size - 8
     assert all(0 < right - left <= 8 - overlap for left, right in pairwise(starts))
+
+
+@pytest.mark.parametrize(
+    ("free", "tile"),
+    [
+        (125_000_000, None),  # 1000 x 500 pixels of 200 bytes each are 100 MB, and four fifths are planned with
+        (124_999_999, 696),  # the result keeps 3 MB, so 97 MB are for the tile: 696**2 * 200 bytes, but not 704**2
+        (20_000_000, 248),
+        (3_750_000, 64),  # not a single pixel fits: the smallest tile is still tried
+        (0, 64),
+    ],
+)
+def test_what_fits_is_restored_whole_and_what_does_not_in_the_largest_tiles(free: int, tile: int | None) -> None:
+    chosen = fitting_tile(1000, 500, bytes_per_pixel=200, bytes_kept=6, free=free, multiple=8, smallest=64)
+    assert chosen == tile
+
+
+def test_the_choice_of_tiles_follows_the_free_memory_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    lr_image = torch.zeros(1, 3, 100, 100)
+    free = free_bytes(lr_image.device)
+    assert 2**20 < free < 2**50
+    chosen = {
+        share: choose_tile(lr_image, scale=4, window_size=8, overlap=4, bytes_per_pixel=int(free * share / 108**2))
+        for share in (0.1, 4)
+    }
+    assert chosen[0.1] is None
+    assert chosen[4] in range(32, 57, 8)  # sqrt(0.8 / 4) of 108, while other programs take and free memory
+    (line,) = caplog.messages
+    assert line.startswith("100x100 pixels at once would take about ")
+    assert line.endswith(f" restored in tiles of {chosen[4]}")

@@ -4,7 +4,7 @@ Training and the test script both call it, so the same weights always get the sa
 shapes: B batch, C channels, H W height and width of the LR image, s scale.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from utils import dist
 from utils.errors import UserError
-from utils.images import imresize, to_image, unit_range
+from utils.images import imresize, to_image, to_tensor, unit_range, with_channels
 from utils.metrics import luma, psnr, psnrb, ssim
-from utils.tiling import restore_tiled
+from utils.tiling import choose_tile, restore_tiled
 
 Restore = Callable[[Tensor], Tensor]
 OnImage = Callable[[np.ndarray, "ImageResult"], None]
@@ -83,20 +83,37 @@ def restorer(
     window_size: int,
     tile: int | None = None,
     tile_overlap: int = 32,
+    bytes_per_pixel: int | None = None,
     self_ensemble: bool = False,
 ) -> Restore:
-    """A function (B, C, H, W) -> (B, C, s*H, s*W) that runs `network` as the published test script does."""
+    """A function (B, C, H, W) -> (B, C, s*H, s*W) that runs `network` as the published test script does.
+
+    Args:
+        tile: height and width of tiles, in LR pixels; None: whole images.
+        tile_overlap: LR pixels that neighbouring tiles share.
+        bytes_per_pixel: the network's peak memory for each LR pixel, where no `tile` is given: images that would not
+            fit into the free memory are tiled.
+    """
 
     def restore(lr_image: Tensor) -> Tensor:
-        _, _, height, width = lr_image.shape
-        padded = pad_as_published(lr_image, window_size)
-        if tile is None:
-            restored = network(padded)
-        else:
-            restored = restore_tiled(network, padded, scale=scale, tile=tile, overlap=tile_overlap)
-        return restored[:, :, : scale * height, : scale * width]
+        fitting = tile
+        if tile is None and bytes_per_pixel is not None:
+            fitting = choose_tile(
+                lr_image, scale=scale, window_size=window_size, overlap=tile_overlap, bytes_per_pixel=bytes_per_pixel
+            )
 
-    return (lambda lr_image: eight_fold(restore, lr_image)) if self_ensemble else restore
+        def run(image: Tensor) -> Tensor:
+            _, _, height, width = image.shape
+            padded = pad_as_published(image, window_size)
+            if fitting is None:
+                restored = network(padded)
+            else:
+                restored = restore_tiled(network, padded, scale=scale, tile=fitting, overlap=tile_overlap)
+            return restored[:, :, : scale * height, : scale * width]
+
+        return eight_fold(run, lr_image) if self_ensemble else run(lr_image)
+
+    return restore
 
 
 def bicubic(scale: int) -> Restore:
@@ -104,15 +121,33 @@ def bicubic(scale: int) -> Restore:
     return lambda lr_image: torch.stack([imresize(image.double(), scale).float() for image in lr_image])
 
 
+def own_share(dataset: Sized) -> range:
+    """The indices of the images that this process restores."""
+    return range(dist.rank(), len(dataset), dist.world_size())
+
+
 @torch.no_grad()
-def restore_all(
-    restore: Restore, dataset: Dataset, *, device: torch.device
-) -> Iterator[tuple[int, Mapping[str, Any], np.ndarray]]:
-    """Restore this process's share of the images: (index, item, (s*H, s*W, C) uint8), one after another."""
-    for index in range(dist.rank(), len(dataset), dist.world_size()):
-        item = dataset[index]
-        lr_image = unit_range(item["L"][None].to(device))
-        yield index, item, to_image(restore(lr_image)[0])
+def restore_alike(
+    restore: Restore, image: np.ndarray, *, scale: int, channels: int, device: torch.device
+) -> np.ndarray:
+    """Restore an image by a network of `channels` channels, but keep the kind of image that it is.
+
+    Gray stays gray, uint16 stays uint16, and alpha is up-sampled by MATLAB's bicubic interpolation. Only colour
+    becomes gray where the network is for gray images and there is no alpha.
+
+    Args:
+        image: (H, W, C) uint8 or uint16, gray, RGB or RGBA -> (s*H, s*W, C).
+    """
+    stored = to_tensor(image)
+    unit = unit_range(stored)
+    colours, alpha = unit[:3], unit[3:]
+    restored = restore(with_channels(colours, channels)[None].to(device))[0].cpu()
+    if len(alpha):
+        alpha = imresize(alpha.double(), scale).float()
+        restored = torch.cat([with_channels(restored, 3), alpha])
+    else:
+        restored = with_channels(restored, min(channels, len(colours)))
+    return to_image(restored, stored.dtype)
 
 
 def compare(image: np.ndarray, item: Mapping[str, Any], *, border: int, jpeg: bool = False) -> ImageResult:
@@ -154,12 +189,18 @@ def evaluate(
         jpeg: whether to report PSNR-B too.
         on_image: called with each restored image and its figures, in the process that restored it.
     """
-    results = []
-    for index, item, image in restore_all(restore, dataset, device=device):
+
+    @torch.no_grad()
+    def judge(item: Mapping[str, Any]) -> ImageResult:
+        lr_image = unit_range(item["L"][None].to(device))
+        image = to_image(restore(lr_image)[0])
         result = compare(image, item, border=border, jpeg=jpeg)
         if on_image:
             on_image(image, result)
-        results.append((index, result))
+        return result
+
+    # Nothing but `judge` holds an item, so that one image is gone before the next is read.
+    results = [(index, judge(dataset[index])) for index in own_share(dataset)]
     return [result for _, result in sorted(dist.gather(results), key=lambda indexed: indexed[0])]
 
 

@@ -1,6 +1,7 @@
 """Reading, writing and resizing images; channel order and value ranges are decided here and nowhere else.
 
-Arrays are (H, W, C) uint8 in RGB order, or (H, W, 1) for gray; tensors are (C, H, W) in [0, 1].
+Arrays are (H, W, C) uint8 in RGB order, or (H, W, 1) for gray; tensors are (C, H, W) in [0, 1]. Only what is
+restored to look like its original (`read_as_stored`) may also have alpha as a fourth channel, and be uint16.
 """
 
 import os
@@ -17,6 +18,7 @@ from torch import Tensor
 from utils.errors import UserError
 
 EXIF_ORIENTATION = 0x0112
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 
@@ -30,6 +32,33 @@ def read_image(path: Path, *, channels: int) -> np.ndarray:
     if image is None:
         raise UserError(f"{path}: cannot be read as an image")
     return image[..., None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_as_stored(path: Path) -> np.ndarray:
+    """Read a file with the channels and depth that it has: (H, W, C), C = 1 gray, 3 RGB or 4 RGBA, uint8 or uint16.
+
+    Raises:
+        UserError: the file is missing, not an image that can be decoded, or of another depth.
+    """
+    try:
+        with Image.open(path) as header:
+            transparent = header.has_transparency_data
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image") from error
+    # Only without alpha does OpenCV turn an image upright.
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    if image is None:
+        raise UserError(f"{path}: cannot be read as an image")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{path}: expected 8 or 16 bits for each channel, found {image.dtype}")
+    return swap_red_and_blue(image if image.ndim == 3 else image[..., None])
+
+
+def swap_red_and_blue(image: np.ndarray) -> np.ndarray:
+    """(H, W, C), C = 1, 3 or 4, from RGB to OpenCV's BGR order or back; alpha stays last."""
+    if image.shape[2] == 1:
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -49,16 +78,15 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write (H, W, C) uint8 RGB or gray under `path`, whose suffix names the format; whole or not at all.
+    """Write (H, W, C) gray, RGB or RGBA, uint8 or uint16, under `path`, whose suffix names the format; all or nothing.
 
     Raises:
         UserError: the folder or file cannot be written.
     """
-    bgr = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(partial), bgr):
+        if not cv2.imwrite(str(partial), swap_red_and_blue(image)):
             raise UserError(f"{path}: cannot be written")
         partial.replace(path)
     except (OSError, cv2.error) as error:
@@ -67,8 +95,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
     """Compress (H, W, C) uint8 by OpenCV's JPEG of this quality, 0 to 100, and decode it again."""
-    bgr = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, encoded = cv2.imencode(".jpg", swap_red_and_blue(image), [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE if image.shape[2] == 1 else cv2.IMREAD_COLOR)
     assert decoded is not None  # it was encoded two lines above
     return decoded[..., None] if image.shape[2] == 1 else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -80,13 +107,23 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 
 def unit_range(image: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1]; floating-point tensors are [0, 1] already and pass through."""
-    return image if image.is_floating_point() else image.float().div_(255)
+    """uint8 or uint16 -> float32 in [0, 1]; floating-point tensors are [0, 1] already and pass through."""
+    return image if image.is_floating_point() else image.float().div_(torch.iinfo(image.dtype).max)
 
 
-def to_image(tensor: Tensor) -> np.ndarray:
-    """(C, H, W) in [0, 1], clamped and rounded -> (H, W, C) uint8."""
-    return tensor.detach().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+def to_image(tensor: Tensor, dtype: torch.dtype = torch.uint8) -> np.ndarray:
+    """(C, H, W) in [0, 1], clamped and rounded -> (H, W, C) of unsigned integers."""
+    levels = tensor.detach().float().clamp(0, 1).mul(torch.iinfo(dtype).max).round().to(dtype)
+    return levels.permute(1, 2, 0).cpu().numpy()
+
+
+def with_channels(image: Tensor, channels: int) -> Tensor:
+    """(..., C, H, W) -> (..., channels, H, W): colour becomes gray by the luma of ITU-R BT.601, gray becomes colour."""
+    if image.shape[-3] == channels:
+        return image
+    if channels == 3:
+        return image.expand(*image.shape[:-3], 3, -1, -1)
+    return (image * image.new_tensor(LUMA)[:, None, None]).sum(dim=-3, keepdim=True)
 
 
 def imresize(image: Tensor, scale: float) -> Tensor:

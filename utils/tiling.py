@@ -3,10 +3,18 @@
 Shapes: B batch, C channels, H W height and width of the LR image, s scale.
 """
 
+import logging
+import os
 from collections.abc import Callable
+from math import isqrt
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+USABLE = 0.8  # part of the free memory that is planned with; the rest is for what the estimate does not know
 
 
 def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
@@ -14,10 +22,18 @@ def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
     return [0] if size <= tile else [*range(0, size - tile, tile - overlap), size - tile]
 
 
+def fade(size: int, overlap: int, device: torch.device) -> Tensor:
+    """(size,) weights that rise linearly over `overlap` pixels from either end to 1, and are nowhere 0."""
+    position = torch.arange(size, device=device) + 0.5
+    return (torch.minimum(position, size - position) / max(overlap, 0.5)).clamp(max=1)
+
+
 def restore_tiled(
     restore: Callable[[Tensor], Tensor], lr_image: Tensor, *, scale: int, tile: int, overlap: int
 ) -> Tensor:
-    """Restore (B, C, H, W) tile by tile and average where tiles overlap -> (B, C, s*H, s*W).
+    """Restore (B, C, H, W) tile by tile -> (B, C, s*H, s*W); where tiles overlap, one fades into the next.
+
+    The published test script takes the plain mean there, in which every tile ends at a seam.
 
     Args:
         restore: (B, C, h, w) -> (B, C, s*h, s*w) for any h and w up to `tile`.
@@ -26,11 +42,76 @@ def restore_tiled(
     """
     _, _, height, width = lr_image.shape
     total = lr_image.new_zeros(*lr_image.shape[:2], scale * height, scale * width)
-    count = torch.zeros_like(total[:1, :1])
+    weights = torch.zeros_like(total[:1, :1])
     for top in tile_starts(height, tile, overlap):
         for left in tile_starts(width, tile, overlap):
             patch = restore(lr_image[:, :, top : top + tile, left : left + tile])
+            rows, columns = (fade(size, scale * overlap, patch.device) for size in patch.shape[2:])
+            weight = rows[:, None] * columns
             window = (..., slice(scale * top, scale * (top + tile)), slice(scale * left, scale * (left + tile)))
-            total[window] += patch
-            count[window] += 1
-    return total / count
+            total[window] += weight * patch
+            weights[window] += weight
+    return total.div_(weights)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of the device that is free now; of the CPU, what the system counts as available.
+
+    A container's own limit is not seen. Where the system does not tell (no /proc), all memory counts as free.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    kilobytes = dict(line.split()[:2] for line in lines)
+    return 1024 * int(kilobytes["MemAvailable:"])
+
+
+def fitting_tile(
+    height: int, width: int, *, bytes_per_pixel: int, bytes_kept: int, free: int, multiple: int, smallest: int
+) -> int | None:
+    """The largest tile, in LR pixels, whose restoration fits into `free` bytes; None where the whole image fits.
+
+    Args:
+        bytes_per_pixel: what the network needs at its peak, for each LR pixel that it restores at once.
+        bytes_kept: what the result needs meanwhile, for each LR pixel of the whole image.
+        multiple: the windows of the network; tiles are multiples of them.
+        smallest: the tile to try where nothing fits.
+    """
+    usable = USABLE * free
+    if height * width * bytes_per_pixel <= usable:
+        return None
+    pixels = max(int(usable - height * width * bytes_kept), 0) // bytes_per_pixel
+    return max(isqrt(pixels) // multiple * multiple, smallest)
+
+
+def choose_tile(lr_image: Tensor, *, scale: int, window_size: int, overlap: int, bytes_per_pixel: int) -> int | None:
+    """The tile, in LR pixels, in which (B, C, H, W) fits into the memory that is free now; the log says so.
+
+    Args:
+        bytes_per_pixel: as of `fitting_tile`, for one image.
+
+    Returns:
+        None where the whole image fits.
+    """
+    batch, channels, height, width = lr_image.shape
+    free = free_bytes(lr_image.device)
+    tile = fitting_tile(
+        height + window_size,  # as it is padded
+        width + window_size,
+        bytes_per_pixel=batch * bytes_per_pixel,
+        bytes_kept=4 * (batch * channels + 1) * scale**2,  # restore_tiled's sums and weights, float32
+        free=free,
+        multiple=window_size,
+        smallest=max(2 * overlap, window_size),
+    )
+    if tile is not None:
+        need = batch * height * width * bytes_per_pixel
+        logger.warning(
+            "%dx%d pixels at once would take about %.3g GB of memory, %.3g GB are free: restored in tiles of %d",
+            *(width, height, need / 1e9, free / 1e9, tile),
+        )
+    return tile

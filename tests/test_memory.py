@@ -1,0 +1,58 @@
+"""The estimate of a network's memory, against what a process really takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.memory import peak_bytes_per_pixel
+from models.network_swinir import SwinIR
+from tests.conftest import ROOT
+
+SIZE = 64
+STUDENT: dict[str, Any] = {"embed_dim": 60, "depths": [2], "num_heads": [6], "window_size": 8, "mlp_ratio": 2}
+NETWORKS = [
+    STUDENT | {"upscale": 4, "upsampler": "pixelshuffle"},
+    STUDENT | {"upscale": 4, "upsampler": "nearest+conv"},
+    STUDENT | {"upscale": 4, "upsampler": "pixelshuffledirect"},
+    STUDENT | {"upscale": 1, "upsampler": "", "embed_dim": 180},
+]
+MEASURE = """
+import json, os, re, sys
+from pathlib import Path
+import torch
+from models.network_swinir import SwinIR
+
+def resident(key):
+    return 1024 * int(re.search(key + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+def peak(arguments, size):
+    network = SwinIR(**arguments).eval()
+    network(torch.rand(1, 3, 16, 16))
+    image = torch.rand(1, 3, size, size)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    network(image)
+    return resident("VmHWM") - before
+
+for arguments in json.loads(sys.argv[1]):
+    if os.fork() == 0:  # a process for each, which takes all its memory anew
+        with torch.no_grad():
+            print(peak(arguments, int(sys.argv[2])), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
+"""
+
+
+def test_the_estimate_is_near_what_a_process_takes() -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("this system does not tell the peak of a process's memory")
+    command = [sys.executable, "-c", MEASURE, json.dumps(NETWORKS), str(SIZE)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    measured = [int(line) / SIZE**2 for line in answer.stdout.split()]
+    estimated = [peak_bytes_per_pixel(SwinIR(**arguments)) for arguments in NETWORKS]
+    ratios = [estimate / truth for estimate, truth in zip(estimated, measured, strict=True)]
+    assert all(0.9 < ratio < 1.6 for ratio in ratios), ratios
