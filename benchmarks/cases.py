@@ -60,8 +60,7 @@ class PublishedWithFeatures(nn.Module):
         super().__init__()
         architecture = importlib.import_module("spandrel.architectures.SwinIR.__arch.SwinIR")
         self.network = architecture.SwinIR(**arguments)
-        self.embed_dim: int = arguments["embed_dim"]
-        self.depths: list[int] = arguments["depths"]
+        self.feature_dims = [arguments["embed_dim"]] * len(arguments["depths"])
         self.window_size: int = arguments["window_size"]
         self.features: list[Tensor] = []
         for layer in self.network.get_submodule("layers").children():

@@ -1,7 +1,7 @@
 """Knowledge distillation: what is trained, the frozen teacher, and the objective that binds them.
 
 Shapes: B batch, C image channels, H W height and width of the LR image, s scale, L = H*W tokens,
-D_s and D_t `embed_dim` of student and teacher. Images are [0, 1].
+D_s and D_t channels of a feature of student and teacher. Images are [0, 1].
 """
 
 from collections.abc import Sequence
@@ -20,24 +20,20 @@ class FeatureNetwork(Protocol):
     """What distillation asks of a network, be it student or teacher."""
 
     @property
-    def embed_dim(self) -> int:
-        """Channels of its features."""
+    def feature_dims(self) -> Sequence[int]:
+        """Channels of each of its features: a SwinIR's are the outputs of its RSTBs."""
 
     @property
     def window_size(self) -> int:
         """Of what its input's height and width should be a multiple."""
 
-    @property
-    def depths(self) -> Sequence[int]:
-        """One entry for each RSTB."""
-
     def forward_with_features(self, image: Tensor, /) -> tuple[Tensor, list[Tensor]]:
-        """(B, C, H, W) -> the restored image (B, C, s*H, s*W) and each RSTB's (B, L, embed_dim) tokens."""
+        """(B, C, H, W) -> the restored image (B, C, s*H, s*W) and each feature, (B, L, its channels)."""
 
 
 @dataclass(frozen=True)
 class TeacherSignal:
-    """What the teacher has to say about a batch: its image (B, C, s*H, s*W) and RSTB features, each (B, L, D_t)."""
+    """What the teacher has to say about a batch: its image (B, C, s*H, s*W) and features, each (B, L, D_t)."""
 
     image: Tensor
     features: list[Tensor]
@@ -53,22 +49,22 @@ class StudentSignal:
 
 
 class Translators(nn.ModuleList):
-    """One learnable `Linear(D_t, D_s)` for each pair of RSTBs, from the teacher's features to the student's.
+    """One learnable `Linear(D_t, D_s)` for each pair of features, from the teacher's to the student's.
 
     Args:
-        pairs: for each translator, the student's RSTB and the teacher's, counted from 0.
+        pairs: for each translator, the student's feature and the teacher's, counted from 0.
 
     Raises:
-        ValueError: a pair names an RSTB that a network does not have.
+        ValueError: a pair names a feature that a network does not have.
     """
 
     def __init__(self, pairs: FeaturePairs, *, student: FeatureNetwork, teacher: FeatureNetwork) -> None:
         for index, (role, network) in enumerate((("student", student), ("teacher", teacher))):
-            count = len(network.depths)
+            count = len(network.feature_dims)
             for pair in pairs:
                 if pair[index] >= count:
-                    raise ValueError(f"pair {list(pair)}: the {role} has {count} RSTBs, counted from 0")
-        super().__init__(nn.Linear(teacher.embed_dim, student.embed_dim) for _ in pairs)
+                    raise ValueError(f"pair {list(pair)}: the {role} has {count} features, counted from 0")
+        super().__init__(nn.Linear(teacher.feature_dims[t], student.feature_dims[s]) for s, t in pairs)
         self.pairs = [tuple(pair) for pair in pairs]
 
     def forward(self, teacher_features: Sequence[Tensor]) -> list[Tensor]:
@@ -176,7 +172,7 @@ class Objective:
         between = {
             "l_g_L1": "student, H",
             "l_g_distill": "student, teacher",
-            "l_g_feature": "student RSTB, translated teacher RSTB",
+            "l_g_feature": "student feature, translated teacher feature",
         }
         parts = [
             f"{term.weight:g} * {name} [{term.lossfn_type}({between[name]})"

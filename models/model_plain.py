@@ -20,6 +20,7 @@ from torch.profiler import record_function
 from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainable, Translators
 from models.network_swinir import SwinIR
 from models.select_network import define_G, define_teacher
+from models.spandrel_teacher import SpandrelTeacher
 from utils import checkpoint, dist
 from utils.errors import UserError
 from utils.evaluate import Dataset, ImageResult, OnImage, Restore, evaluate, restorer
@@ -194,9 +195,21 @@ class ModelPlain:
 
 
 def check_networks(options: Options) -> None:
-    """Raise the errors of `ModelPlain` about networks and losses, without the time and memory that they cost."""
+    """Raise the errors of `ModelPlain` about networks, losses and the teacher's weights, at a fraction of its cost.
+
+    What depends on weights that are not there yet, since an earlier task will train them, is left to `ModelPlain`.
+    """
+    path = options.path.pretrained_netTeacher
+    weights = Path(path) if path is not None and Path(path).is_file() else None
     with torch.device("meta"):
-        define_translators(options, define_objective(options.train), define_G(options), define_teacher(options))
+        objective, student = define_objective(options.train), define_G(options)
+        if options.train.distillation_type == "none" or (weights is None and options.netTeacher.net_type == "spandrel"):
+            return
+        teacher = define_teacher(options)
+        define_translators(options, objective, student, teacher)
+    if weights is not None and isinstance(teacher, SwinIR):
+        shapes = {name: value.to("meta") for name, value in checkpoint.read_weights(weights).items()}
+        checkpoint.load_weights(teacher, shapes, source=weights)
 
 
 def learning_rate(train: TrainOptions, step: int) -> float:
@@ -220,12 +233,12 @@ def define_objective(train: TrainOptions) -> Objective:
 
 
 def define_translators(
-    options: Options, objective: Objective, student: SwinIR, teacher: SwinIR | None
+    options: Options, objective: Objective, student: SwinIR, teacher: SwinIR | SpandrelTeacher | None
 ) -> Translators | None:
     """The translators of an option file, if its objective compares features.
 
     Raises:
-        UserError: a pair names an RSTB that is not there, or the networks would pad the crops differently.
+        UserError: a pair names a feature that is not there, or the networks would pad the crops differently.
     """
     if teacher is None or "l_g_feature" not in objective.terms:
         return None
@@ -242,9 +255,13 @@ def define_translators(
         raise UserError(f"train.feature_pairs: {error}") from error
 
 
-def load_teacher(options: Options, network: SwinIR, device: torch.device) -> Teacher:
-    """The teacher with its weights."""
-    load_pretrained(network, options.path.pretrained_netTeacher)
+def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: torch.device) -> Teacher:
+    """The teacher with its weights, which one of spandrel's has already."""
+    path = options.path.pretrained_netTeacher
+    if not isinstance(network, SwinIR):
+        logger.info("loaded %s: %s", path, network.descriptor.architecture.name)
+        return Teacher(network.to(device))
+    load_pretrained(network, path)
     # A stored teacher restores whole images, each of another size: they would be compiled one by one.
     compiled = options.train.compile and options.train.teacher == "online"
     return Teacher(network.to(device), compiled=compiled)

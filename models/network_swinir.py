@@ -152,7 +152,7 @@ class SwinIR(nn.Module):
         )
         self.in_chans = in_chans
         self.embed_dim = embed_dim
-        self.depths = tuple(depths)
+        self.feature_dims = (embed_dim,) * len(depths)
         self.window_size = window_size
         self.shift_size = window_size // 2 if grid > window_size else 0
         self.upscale = upscale if upsampler else 1

@@ -5,12 +5,14 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
+from models.spandrel_teacher import SpandrelTeacher, read_teacher
 from utils.errors import UserError
-from utils.options import Network, Options
+from utils.options import Network, Options, SpandrelNetwork
 
 NETWORKS = {"swinir": SwinIR, "swinir_student": SwinIR_Student}
 NORM_LAYERS = {"LayerNorm": nn.LayerNorm, "RMSNorm": nn.RMSNorm}
@@ -36,12 +38,24 @@ def define_G(options: Options) -> SwinIR:  # noqa: N802 -- KAIR's name
     return build("netG", options.netG, defaults={}, scale=options.scale)
 
 
-def define_teacher(options: Options) -> SwinIR:
-    """The teacher of an option file, without its weights: SwinIR-M but for what `netTeacher` sets.
+def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
+    """The teacher of an option file: SwinIR-M but for what `netTeacher` sets, or what spandrel reads.
+
+    A SwinIR comes without its weights; what spandrel reads, its weights decide.
 
     Raises:
-        UserError: as `define_G`.
+        UserError: as `define_G`, or as `read_teacher`.
     """
+    if isinstance(options.netTeacher, SpandrelNetwork):
+        assert options.path.pretrained_netTeacher is not None
+        with torch.device("cpu"):  # wherever the caller makes networks: spandrel's must have their weights
+            return read_teacher(
+                Path(options.path.pretrained_netTeacher),
+                scale=options.scale,
+                channels=options.n_channels,
+                features=options.netTeacher.features,
+                crop=options.datasets.train.H_size // options.scale,
+            )
     defaults = SWINIR_M | {"upscale": options.scale, "in_chans": options.n_channels}
     return build("netTeacher", options.netTeacher, defaults=defaults, scale=options.scale)
 

@@ -22,18 +22,19 @@ L1 = Term("l1", 1.0)
 class Fake(nn.Module):
     """A network with features of its own choice; it counts how often it is asked."""
 
-    def __init__(self, embed_dim: int = 2, depths: int = 2) -> None:
+    def __init__(self, *feature_dims: int) -> None:
         super().__init__()
-        self.embed_dim = embed_dim
-        self.depths = [1] * depths
+        self.feature_dims = feature_dims
         self.window_size = 1
         self.gain = nn.Parameter(torch.ones(()))
         self.calls = 0
 
     def forward_with_features(self, lr_image: Tensor) -> tuple[Tensor, list[Tensor]]:
         self.calls += 1
-        tokens = lr_image.mean(1).flatten(1)[..., None].expand(-1, -1, self.embed_dim)
-        return self.gain * lr_image, [self.gain * tokens * (i + 1) for i in range(len(self.depths))]
+        tokens = lr_image.mean(1).flatten(1)[..., None]
+        return self.gain * lr_image, [
+            self.gain * tokens.expand(-1, -1, dim) * i for i, dim in enumerate(self.feature_dims, start=1)
+        ]
 
 
 @pytest.mark.parametrize("kind", ["none", "response", "feature"])
@@ -67,7 +68,7 @@ def test_losses_of_six_steps_are_the_golden_ones(kind: str) -> None:
 
 def fake_trainable() -> tuple[Trainable, Teacher]:
     """A fake student of 2 channels with a translator, and a fake teacher of 3, whose gain is 2."""
-    student, network = Fake(), Fake(embed_dim=3, depths=3)
+    student, network = Fake(2, 2), Fake(3, 3, 3)
     network.gain.data.fill_(2.0)
     translators = Translators([[1, 2]], student=student, teacher=network)
     return Trainable(student, fill_(translators, 0)), Teacher(network)
@@ -115,7 +116,7 @@ def test_a_teacher_is_not_asked_for_what_does_not_count() -> None:
 def test_the_teacher_stays_frozen_whatever_happens_to_the_trainable() -> None:
     network = SwinIR(img_size=8, embed_dim=8, depths=[2], num_heads=[2], window_size=8, drop_path_rate=0.5)
     teacher = Teacher(network)
-    trainable = Trainable(Fake(), None)
+    trainable = Trainable(Fake(2, 2), None)
     trainable.train()
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
@@ -126,11 +127,11 @@ def test_the_teacher_stays_frozen_whatever_happens_to_the_trainable() -> None:
 
 @pytest.mark.parametrize(("pair", "role", "count"), [([2, 0], "student", 2), ([0, 3], "teacher", 3)])
 def test_pairs_are_checked_against_both_networks(pair: list[int], role: str, count: int) -> None:
-    with pytest.raises(ValueError, match=rf"pair \[{pair[0]}, {pair[1]}\]: the {role} has {count} RSTBs"):
-        Translators([pair], student=Fake(), teacher=Fake(embed_dim=5, depths=3))
+    with pytest.raises(ValueError, match=rf"pair \[{pair[0]}, {pair[1]}\]: the {role} has {count} features"):
+        Translators([pair], student=Fake(2, 2), teacher=Fake(5, 5, 5))
 
 
 def test_translators_have_the_sizes_of_the_two_networks() -> None:
-    translators = Translators(PAIRS[:2], student=Fake(embed_dim=60), teacher=Fake(embed_dim=180))
-    assert [(t.in_features, t.out_features) for t in translators] == [(180, 60)] * 2
+    translators = Translators([[0, 1], [1, 0]], student=Fake(60, 40), teacher=Fake(180, 120))
+    assert [(t.in_features, t.out_features) for t in translators] == [(120, 60), (180, 40)]
     assert translators.state_dict().keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}

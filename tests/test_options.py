@@ -131,6 +131,37 @@ WRONG = {
     "unknown key of a test set": ("datasets.test.foo", 1, "datasets.test.foo: unknown key"),
     "unknown key of netG": ("netG.foo", 1, "netG.foo: unknown key"),
     "unknown key of netTeacher": ("netTeacher.foo", 1, "netTeacher.foo: unknown key"),
+    "misspelt key of spandrel's teacher": (
+        "netTeacher",
+        {"net_type": "spandrel", "feature": []},
+        "netTeacher.feature: unknown key; did you mean netTeacher.features?",
+    ),
+    "unknown kind of teacher": (
+        "netTeacher.net_type",
+        "dat",
+        "netTeacher.net_type: should be 'swinir' or 'swinir_student' or 'spandrel', but is 'dat'",
+    ),
+    "spandrel for the student": (
+        "netG.net_type",
+        "spandrel",
+        "netG.net_type: should be 'swinir' or 'swinir_student', but is \"spandrel\"",
+    ),
+    "value for the teacher": ("netTeacher", 5, "netTeacher: should be a section in braces, but is 5"),
+    "feature of spandrel's teacher": (
+        "netTeacher",
+        {"net_type": "spandrel", "features": "layers.0"},
+        'netTeacher.features: should be a valid list, but is "layers.0"',
+    ),
+    "spandrel's teacher without a file": (
+        "netTeacher",
+        {"net_type": "spandrel"},
+        "path.pretrained_netTeacher: missing, but netTeacher.net_type is 'spandrel'",
+    ),
+    "key of spandrel's teacher elsewhere": (
+        "netG.features",
+        ["layers.0"],
+        "netG.features: unknown key; did you mean netTeacher.features?",
+    ),
     "unknown key of train": ("train.foo", 1, "train.foo: unknown key"),
     "misspelt section": ("netGG", {}, "netGG: unknown key; did you mean netG?"),
     "misspelt path": (

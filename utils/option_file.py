@@ -4,17 +4,18 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import json5
 from pydantic import ValidationError
 
 from utils.errors import UserError
-from utils.options import Options, Section, TestSet
+from utils.options import TEACHERS, Options, Section, TestSet
 
 # Pydantic's wording where it would puzzle a reader of JSON.
 EXPECTED = {
     "model_type": "should be a section in braces",
+    "model_attributes_type": "should be a section in braces",
     "string_pattern_mismatch": "should consist of letters, digits, '_', '.', '+' and '-'",
     "too_short": "should have at least {min_length} entries",
     "too_long": "should have at most {max_length} entries",
@@ -90,11 +91,13 @@ def describe(error: ValidationError) -> str:
     """The first problem in one sentence that names the key, what was found and what was expected."""
     problems = error.errors(include_url=False)
     first, more = problems[0], len(problems) - 1
-    key = ".".join(str(part) for part in first["loc"])
+    key = dotted(first["loc"])
     if first["type"] == "extra_forbidden":
         text = f"{key}: unknown key; {suggest(first['loc'])}"
     elif first["type"] == "missing":
         text = f"{key}: this key is missing"
+    elif first["type"] == "union_tag_invalid":
+        text = f"{key}.net_type: should be {' or '.join(map(repr, TEACHERS))}, but is {first['ctx']['tag']!r}"
     elif first["type"] == "value_error":
         text = f"{key}: {first['ctx']['error']}".removeprefix(": ")
     else:
@@ -108,25 +111,35 @@ def suggest(loc: tuple[int | str, ...]) -> str:
     *parents, key = (str(part) for part in loc)
     section: type[Section] = Options
     for parent in parents:
-        section = subsections(section).get(parent, TestSet)
+        section = TEACHERS.get(parent) or subsections(section).get(parent, [TestSet])[0]
     siblings = list(section.model_fields)
     close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
-    elsewhere = [dotted for dotted in dotted_keys(Options) if dotted.rpartition(".")[2] == key]
+    elsewhere = [other for other in dotted_keys(Options) if other.rpartition(".")[2] == key]
     if not close and elsewhere:
         return f"did you mean {elsewhere[0]}?"
-    nearest = close or difflib.get_close_matches(key, siblings, n=1, cutoff=0.0)
-    return f"did you mean {'.'.join([*parents, *nearest])}?"
+    (nearest,) = close or difflib.get_close_matches(key, siblings, n=1, cutoff=0.0)
+    return f"did you mean {dotted((*parents, nearest))}?"
 
 
-def subsections(section: type[Section]) -> dict[str, type[Section]]:
-    """The keys of a section that hold sections."""
+def dotted(loc: tuple[int | str, ...]) -> str:
+    """`section.key`, without the `net_type` that pydantic inserts after netTeacher for the kind of section it read."""
+    parts = loc[:1] + loc[2:] if loc[:1] == ("netTeacher",) else loc
+    return ".".join(map(str, parts))
+
+
+def subsections(section: type[Section]) -> dict[str, list[type[Section]]]:
+    """The keys of a section that hold sections, and which: netTeacher has two kinds."""
     fields = {key: field.annotation for key, field in section.model_fields.items()}
-    return {key: kind for key, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Section)}
+    kinds = {
+        key: [kind for kind in get_args(annotation) or [annotation] if isinstance(kind, type(Section))]
+        for key, annotation in fields.items()
+    }
+    return {key: sections for key, sections in kinds.items() if sections}
 
 
 def dotted_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
     """Every key below `section`, written `section.key`."""
     for key in section.model_fields:
         yield prefix + key
-        if key in subsections(section):
-            yield from dotted_keys(subsections(section)[key], f"{prefix}{key}.")
+        for kind in subsections(section).get(key, []):
+            yield from dotted_keys(kind, f"{prefix}{key}.")

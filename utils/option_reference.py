@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from utils.option_file import subsections
-from utils.options import Network, Options, Section, TestSet
+from utils.options import Network, Options, PathOptions, Section, SpandrelNetwork, TestSet, TrainOptions, TrainSet
 
 TARGET = Path(__file__).parents[1] / "docs" / "options.md"
 HEAD = """# Option keys
@@ -55,14 +55,14 @@ def table(section: type[Section]) -> str:
 
 def reference() -> str:
     """The whole document."""
-    datasets = subsections(Options)["datasets"]
     titles: dict[str, type[Section]] = {
         "The file": Options,
-        "`path`": subsections(Options)["path"],
-        "`datasets.train`": subsections(datasets)["train"],
+        "`path`": PathOptions,
+        "`datasets.train`": TrainSet,
         "`datasets.test`, `datasets.test_...`": TestSet,
         "`netG`, the student, and `netTeacher`": Network,
-        "`train`": subsections(Options)["train"],
+        '`netTeacher` with `net_type` "spandrel"': SpandrelNetwork,
+        "`train`": TrainOptions,
     }
     parts = []
     for title, section in titles.items():

@@ -176,6 +176,24 @@ class Network(Section):
         return self.model_dump(exclude_unset=True, exclude={"net_type"})
 
 
+class SpandrelNetwork(Section):
+    """A teacher of any architecture that the package spandrel reads, found out from `path.pretrained_netTeacher`."""
+
+    net_type: Literal["spandrel"]
+    """A network that spandrel reads."""
+    features: list[str] = []
+    """Modules whose outputs are the teacher's features, by their path in the network (`layers.0.blocks.5`), in the
+    order in which `train.feature_pairs` counts them; each gives one vector for each LR pixel."""
+
+    def arguments(self) -> dict[str, Any]:
+        """What decides its output, beside its weights."""
+        return {"net_type": self.net_type}
+
+
+# What `net_type` chooses for netTeacher.
+TEACHERS: dict[str, type[Section]] = {"swinir": Network, "swinir_student": Network, "spandrel": SpandrelNetwork}
+
+
 class TrainOptions(Section):
     """Losses, optimizer, schedule and intervals; iterations are optimizer steps."""
 
@@ -198,18 +216,21 @@ class TrainOptions(Section):
     start_distill_iter: NonNegativeInt = 0
     """Iterations before l_g_distill joins."""
     feature_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
-    """Loss between the student's RSTB features and the teacher's translated ones."""
+    """Loss between the student's RSTB features and the teacher's translated features."""
     feature_lossfn_weight: NonNegativeFloat = 1.0
     """Weight of l_g_feature."""
     start_feature_iter: NonNegativeInt = 0
     """Iterations before l_g_feature joins."""
     feature_pairs: Annotated[list[RSTBPair], Field(min_length=1)] = [[0, 0], [1, 1], [2, 2], [3, 3]]
-    """Which RSTBs are compared: [student's, teacher's], counted from 0."""
+    """Which features are compared, counted from 0: [student's RSTB, teacher's RSTB or entry of
+    `netTeacher.features`]."""
     amp: Literal["no", "bf16"] = "no"
     """Precision of student and teacher in training: float32, or bfloat16 where autocast allows it. Losses, weights and
-    validation stay float32; float16 is not offered, since SwinIR's features overflow it."""
+    validation stay float32, and so does a teacher of which spandrel says that it does not support bfloat16; float16 is
+    not offered, since SwinIR's features overflow it."""
     compile: bool = False
-    """Compile student and online teacher with torch.compile: some minutes at the start, then faster steps on GPUs."""
+    """Compile the student and an online SwinIR teacher with torch.compile: some minutes at the start, then faster steps
+    on GPUs."""
     E_decay: Rate = 0.999
     """Decay of the student's exponential moving average; 0: the average is the student itself."""
     G_optimizer_type: Literal["adam"] = "adam"
@@ -257,8 +278,8 @@ class Options(Section):
     """Training and test sets."""
     netG: Network
     """The student, which is the network that is trained."""
-    netTeacher: Network = Network()
-    """The teacher; keys left out are those of SwinIR-M for `scale`."""
+    netTeacher: Network | SpandrelNetwork = Field(Network(), discriminator="net_type")
+    """The teacher, a SwinIR (keys left out are those of SwinIR-M for `scale`) or a network that spandrel reads."""
     train: TrainOptions
     """Losses, optimizer, schedule and intervals."""
 
@@ -274,27 +295,32 @@ class Options(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _pass_on_scale_and_channels(cls, raw: Any) -> Any:
+    def _complete_networks(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
         passed = {
             key: raw[source] for key, source in (("upscale", "scale"), ("in_chans", "n_channels")) if source in raw
         }
         networks = {key: raw[key] for key in ("netG", "netTeacher") if isinstance(raw.get(key), dict)}
-        return raw | {key: passed | network for key, network in networks.items()}
+        swinirs = {key: network for key, network in networks.items() if network.get("net_type") != "spandrel"}
+        return raw | {key: {"net_type": "swinir"} | passed | network for key, network in swinirs.items()}
 
     @model_validator(mode="after")
-    def _check_together(self) -> "Options":
+    def _check_scale_and_channels(self) -> "Options":
         for key, network in (("netG", self.netG), ("netTeacher", self.netTeacher)):
             given = network.arguments()
             if given.get("upscale", self.scale) != self.scale:
-                raise ValueError(f"{key}.upscale: {network.upscale} does not fit scale {self.scale}")
+                raise ValueError(f"{key}.upscale: {given['upscale']} does not fit scale {self.scale}")
             if given.get("in_chans", self.n_channels) != self.n_channels:
-                raise ValueError(f"{key}.in_chans: {network.in_chans} does not fit n_channels {self.n_channels}")
+                raise ValueError(f"{key}.in_chans: {given['in_chans']} does not fit n_channels {self.n_channels}")
         if self.datasets.train.H_size % self.scale:
             raise ValueError(
                 f"datasets.train.H_size: {self.datasets.train.H_size} is not a multiple of scale {self.scale}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_teacher(self) -> "Options":
         if self.train.teacher == "stored" and self.train.distillation_type == "feature":
             raise ValueError("train.teacher: 'stored' holds no features; distillation_type 'feature' needs 'online'")
         if self.train.teacher_ensemble and self.train.teacher == "online":
@@ -303,6 +329,8 @@ class Options(Section):
             raise ValueError(
                 f"path.pretrained_netTeacher: missing, but distillation_type is {self.train.distillation_type!r}"
             )
+        if isinstance(self.netTeacher, SpandrelNetwork) and self.path.pretrained_netTeacher is None:
+            raise ValueError("path.pretrained_netTeacher: missing, but netTeacher.net_type is 'spandrel'")
         return self
 
     def save(self, path: Path) -> None:
