@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data.dataset_test import TASKS, Degradation, LRImages, TaskImages, define_task_images, task_of_network
 from data.test_sets import pair_folders
 from model_zoo.download import ensure, find, official
-from models.memory import peak_bytes_per_pixel
+from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from models.select_network import define_G, network_from_weights
 from utils import checkpoint, dist
@@ -187,7 +188,7 @@ def main() -> None:
             window_size=network.window_size,
             tile=arguments.tile,
             tile_overlap=arguments.tile_overlap,
-            bytes_per_pixel=peak_bytes_per_pixel(network),
+            peak_bytes=partial(peak_bytes, network),
             self_ensemble=arguments.self_ensemble,
         )
         folder = results_folder(degradation, model)

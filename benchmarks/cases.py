@@ -25,6 +25,7 @@ from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainab
 from models.network_swinir import SwinIR
 from models.select_network import SWINIR_M
 from models.summary import count_flops
+from utils.allocator import keep_freed_memory
 from utils.images import write_image
 
 STUDENT: dict[str, Any] = {
@@ -145,6 +146,8 @@ def step_run(
     fast: bool,
 ) -> Run:
     """One side's optimizer step on random images."""
+    if who == "ours":
+        keep_freed_memory()  # as main_train_student.py does
     compiled = fast and device.type == "cuda"
     pupil = NETWORKS[who](student)
     master = NETWORKS[who](teacher) if teacher and not (who == "ours" and kind == "response") else None

@@ -12,8 +12,6 @@ from statistics import median
 
 import torch
 
-from utils.allocator import keep_freed_memory
-
 Run = Callable[[], object]
 Build = Callable[[], Run]
 
@@ -48,10 +46,8 @@ def resident(figure: str) -> int:
     return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{figure}:"))
 
 
-def serve(orders: Connection, device: torch.device, keep: bool) -> None:
+def serve(orders: Connection, device: torch.device) -> None:
     """The life of a side's process: it takes work to do, and measures it whenever it is told to."""
-    if keep:
-        keep_freed_memory()
     measures = {"seconds": seconds, "peak_bytes": peak_bytes}
     run: Run | None = None
     while order := orders.recv():
@@ -64,12 +60,12 @@ def serve(orders: Connection, device: torch.device, keep: bool) -> None:
 
 
 class Side:
-    """Ours or the peer's process: each side has its own allocator, set as its users have it, and its own memory."""
+    """Ours or the peer's process: each side has its own memory, and its allocator set as its users have it."""
 
-    def __init__(self, device: torch.device, *, keep: bool) -> None:
+    def __init__(self, device: torch.device) -> None:
         context = multiprocessing.get_context("spawn")
         self.orders, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, device, keep), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, device), daemon=True)
         self.process.start()
         theirs.close()  # so that a side that fails is noticed
 
@@ -88,7 +84,7 @@ class Sides:
     """Both processes."""
 
     def __init__(self, device: torch.device) -> None:
-        self.ours, self.peer = Side(device, keep=True), Side(device, keep=False)
+        self.ours, self.peer = Side(device), Side(device)
 
     def compare(self, ours: Build, peer: Build, *, rounds: int, measure: str) -> tuple[float, float]:
         """The medians of both. They take turns, so that a noisy machine disturbs both alike."""

@@ -1,22 +1,24 @@
 """How much memory a network needs, so that images too large for it can be restored in tiles."""
 
-from models.network_swinir import NUM_FEATURES, SwinIR
-from models.swin_transformer import WindowAttention
+from models.network_swinir import NUM_FEATURES, STRIP_PIXELS, SwinIR
+from models.swin_transformer import WINDOWS_AT_ONCE, WindowAttention
 
 # Copies of the up-sampled features that the last layers hold at once: input, output, and what the kernels add.
 RECONSTRUCTION_COPIES = {"pixelshuffle": 3.0, "nearest+conv": 4.5, "pixelshuffledirect": 0.0, "": 0.0}
 
 
-def peak_bytes_per_pixel(network: SwinIR) -> int:
-    """Bytes that restoring one image takes at its peak for each LR pixel, in float32 and without gradients.
+def peak_bytes(network: SwinIR, pixels: int) -> int:
+    """Bytes that restoring one image of this many LR pixels takes at its peak, in float32 and without gradients.
 
-    The peak is in the attention, whose biases are (N, h, M, M), or in the reconstruction, which works on
-    `NUM_FEATURES` channels of the up-sampled size; all the while, the features of every RSTB are held. The factors
-    are fitted to the resident memory of students and SwinIR-M on the CPU, which they exceed by up to a quarter.
+    The peak is in the blocks, which hold several copies of the features and, of a part of the windows, the attention
+    with its (N, h, M, M) biases; or in the reconstruction, which works strip by strip on `NUM_FEATURES` channels of
+    the up-sampled size. The factors are fitted to the resident memory of students and SwinIR-M on the CPU.
     """
     heads = max(module.num_heads for module in network.modules() if isinstance(module, WindowAttention))
-    rstbs, dim = len(network.depths), network.embed_dim
-    attention = (rstbs + 12) * dim + 3 * heads * network.window_size**2
+    dim, tokens_of_window = network.embed_dim, network.window_size**2
+    at_once = min(pixels, WINDOWS_AT_ONCE * tokens_of_window)
+    blocks = 8 * dim * pixels + (3 * dim + 3 * heads * tokens_of_window) * at_once
+    strip = min(pixels, 1.1 * STRIP_PIXELS)
     copies = RECONSTRUCTION_COPIES[network.upsampler]
-    reconstruction = (rstbs + 3) * dim + copies * NUM_FEATURES * network.upscale**2
-    return 4 * round(max(attention, reconstruction))
+    reconstruction = 3 * dim * pixels + copies * NUM_FEATURES * network.upscale**2 * strip
+    return 4 * round(max(blocks, reconstruction))

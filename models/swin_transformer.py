@@ -13,7 +13,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-WINDOWS_AT_ONCE = 256  # in inference: the temporaries of a large image's blocks outweigh the image's features
+WINDOWS_AT_ONCE = 128  # in inference: the temporaries of a large image's blocks outweigh the image's features
 MASKED = -100.0  # added to the logits of tokens that are not neighbours; the published value, not -inf
 
 
@@ -162,9 +162,8 @@ class SwinTransformerBlock(nn.Module):
         """(B, H, W, C) -> (B, H, W, C); `mask` is that of the shifted windows for this H and W."""
         batch, height, width, channels = x.shape
         shift = self.shift_size
-        if shift:
-            x = x.roll((-shift, -shift), dims=(1, 2))
-        windows = window_partition(x, self.window_size).view(batch, -1, self.window_size**2, channels)
+        windows = window_partition(x.roll((-shift, -shift), dims=(1, 2)) if shift else x, self.window_size)
+        windows = windows.view(batch, -1, self.window_size**2, channels)
         windows = self._transform(windows, mask if shift else None)
         x = window_reverse(windows, self.window_size, height, width)
         return x.roll((shift, shift), dims=(1, 2)) if shift else x

@@ -152,7 +152,7 @@ def test_tiles_leave_no_seams_in_a_real_image(shared: Callable[[str], Path]) -> 
     for overlap in (0, 16):
         psnrs[overlap], tiled = psnr_and_image(tile=32, tile_overlap=overlap)
         distances[overlap] = float((tiled - whole).abs().max())
-    automatic_psnr, _ = psnr_and_image(bytes_per_pixel=10**9, tile_overlap=16)
+    automatic_psnr, _ = psnr_and_image(peak_bytes=lambda pixels: 10**9 * pixels, tile_overlap=16)
     assert whole_psnr > 20
     assert psnrs[16] == pytest.approx(whole_psnr, abs=0.05)
     assert automatic_psnr == psnrs[16]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from models.memory import peak_bytes_per_pixel
+from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT
 
-SIZE = 64
+SIZE = 192
 STUDENT: dict[str, Any] = {"embed_dim": 60, "depths": [2], "num_heads": [6], "window_size": 8, "mlp_ratio": 2}
 NETWORKS = [
     STUDENT | {"upscale": 4, "upsampler": "pixelshuffle"},
@@ -52,7 +52,7 @@ def test_the_estimate_is_near_what_a_process_takes() -> None:
         pytest.skip("this system does not tell the peak of a process's memory")
     command = [sys.executable, "-c", MEASURE, json.dumps(NETWORKS), str(SIZE)]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    measured = [int(line) / SIZE**2 for line in answer.stdout.split()]
-    estimated = [peak_bytes_per_pixel(SwinIR(**arguments)) for arguments in NETWORKS]
+    measured = [int(line) for line in answer.stdout.split()]
+    estimated = [peak_bytes(SwinIR(**arguments), SIZE**2) for arguments in NETWORKS]
     ratios = [estimate / truth for estimate, truth in zip(estimated, measured, strict=True)]
     assert all(0.9 < ratio < 1.6 for ratio in ratios), ratios

@@ -80,7 +80,9 @@ def test_neighbouring_tiles_share_at_least_the_overlap_and_reach_both_ends(size:
     ],
 )
 def test_what_fits_is_restored_whole_and_what_does_not_in_the_largest_tiles(free: int, tile: int | None) -> None:
-    chosen = fitting_tile(1000, 500, bytes_per_pixel=200, bytes_kept=6, free=free, multiple=8, smallest=64)
+    chosen = fitting_tile(
+        1000, 500, peak_bytes=lambda pixels: 200 * pixels, bytes_kept=6, free=free, multiple=8, smallest=64
+    )
     assert chosen == tile
 
 
@@ -89,7 +91,13 @@ def test_the_choice_of_tiles_follows_the_free_memory_and_is_logged(caplog: pytes
     free = free_bytes(lr_image.device)
     assert 2**20 < free < 2**50
     chosen = {
-        share: choose_tile(lr_image, scale=4, window_size=8, overlap=4, bytes_per_pixel=int(free * share / 108**2))
+        share: choose_tile(
+            lr_image,
+            scale=4,
+            window_size=8,
+            overlap=4,
+            peak_bytes=lambda pixels, share=share: free * share / 108**2 * pixels,  # type: ignore[misc]
+        )
         for share in (0.1, 4)
     }
     assert chosen[0.1] is None

@@ -17,7 +17,7 @@ from utils import dist
 from utils.errors import UserError
 from utils.images import imresize, to_image, to_tensor, unit_range, with_channels
 from utils.metrics import luma, psnr, psnrb, ssim
-from utils.tiling import choose_tile, restore_tiled
+from utils.tiling import PeakBytes, choose_tile, restore_tiled
 
 Restore = Callable[[Tensor], Tensor]
 OnImage = Callable[[np.ndarray, "ImageResult"], None]
@@ -83,7 +83,7 @@ def restorer(
     window_size: int,
     tile: int | None = None,
     tile_overlap: int = 32,
-    bytes_per_pixel: int | None = None,
+    peak_bytes: PeakBytes | None = None,
     self_ensemble: bool = False,
 ) -> Restore:
     """A function (B, C, H, W) -> (B, C, s*H, s*W) that runs `network` as the published test script does.
@@ -91,15 +91,15 @@ def restorer(
     Args:
         tile: height and width of tiles, in LR pixels; None: whole images.
         tile_overlap: LR pixels that neighbouring tiles share.
-        bytes_per_pixel: the network's peak memory for each LR pixel, where no `tile` is given: images that would not
-            fit into the free memory are tiled.
+        peak_bytes: the network's peak memory by the number of LR pixels, where no `tile` is given: images that would
+            not fit into the free memory are tiled.
     """
 
     def restore(lr_image: Tensor) -> Tensor:
         fitting = tile
-        if tile is None and bytes_per_pixel is not None:
+        if tile is None and peak_bytes is not None:
             fitting = choose_tile(
-                lr_image, scale=scale, window_size=window_size, overlap=tile_overlap, bytes_per_pixel=bytes_per_pixel
+                lr_image, scale=scale, window_size=window_size, overlap=tile_overlap, peak_bytes=peak_bytes
             )
 
         def run(image: Tensor) -> Tensor:

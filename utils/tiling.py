@@ -6,11 +6,12 @@ Shapes: B batch, C channels, H W height and width of the LR image, s scale.
 import logging
 import os
 from collections.abc import Callable
-from math import isqrt
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+PeakBytes = Callable[[int], float]  # of a network, by the number of LR pixels
 
 logger = logging.getLogger(__name__)
 
@@ -71,28 +72,29 @@ def free_bytes(device: torch.device) -> int:
 
 
 def fitting_tile(
-    height: int, width: int, *, bytes_per_pixel: int, bytes_kept: int, free: int, multiple: int, smallest: int
+    height: int, width: int, *, peak_bytes: PeakBytes, bytes_kept: int, free: int, multiple: int, smallest: int
 ) -> int | None:
     """The largest tile, in LR pixels, whose restoration fits into `free` bytes; None where the whole image fits.
 
     Args:
-        bytes_per_pixel: what the network needs at its peak, for each LR pixel that it restores at once.
+        peak_bytes: what the network needs at its peak, by the number of LR pixels that it restores at once.
         bytes_kept: what the result needs meanwhile, for each LR pixel of the whole image.
         multiple: the windows of the network; tiles are multiples of them.
         smallest: the tile to try where nothing fits.
     """
     usable = USABLE * free
-    if height * width * bytes_per_pixel <= usable:
+    if peak_bytes(height * width) <= usable:
         return None
-    pixels = max(int(usable - height * width * bytes_kept), 0) // bytes_per_pixel
-    return max(isqrt(pixels) // multiple * multiple, smallest)
+    for_tile = usable - height * width * bytes_kept
+    tiles = range(multiple, max(height, width) + 1, multiple)
+    return max([smallest, *(tile for tile in tiles if peak_bytes(tile**2) <= for_tile)])
 
 
-def choose_tile(lr_image: Tensor, *, scale: int, window_size: int, overlap: int, bytes_per_pixel: int) -> int | None:
+def choose_tile(lr_image: Tensor, *, scale: int, window_size: int, overlap: int, peak_bytes: PeakBytes) -> int | None:
     """The tile, in LR pixels, in which (B, C, H, W) fits into the memory that is free now; the log says so.
 
     Args:
-        bytes_per_pixel: as of `fitting_tile`, for one image.
+        peak_bytes: as of `fitting_tile`.
 
     Returns:
         None where the whole image fits.
@@ -102,14 +104,14 @@ def choose_tile(lr_image: Tensor, *, scale: int, window_size: int, overlap: int,
     tile = fitting_tile(
         height + window_size,  # as it is padded
         width + window_size,
-        bytes_per_pixel=batch * bytes_per_pixel,
+        peak_bytes=lambda pixels: peak_bytes(batch * pixels),
         bytes_kept=4 * (batch * channels + 1) * scale**2,  # restore_tiled's sums and weights, float32
         free=free,
         multiple=window_size,
         smallest=max(2 * overlap, window_size),
     )
     if tile is not None:
-        need = batch * height * width * bytes_per_pixel
+        need = peak_bytes(batch * height * width)
         logger.warning(
             "%dx%d pixels at once would take about %.3g GB of memory, %.3g GB are free: restored in tiles of %d",
             *(width, height, need / 1e9, free / 1e9, tile),
