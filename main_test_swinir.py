@@ -23,13 +23,13 @@ from data.test_sets import pair_folders
 from model_zoo.download import ensure, find, official
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
-from models.select_network import define_G, network_from_weights
+from models.select_network import network_with_weights
 from utils import checkpoint, dist
 from utils.errors import UserError, exit_on_user_error
 from utils.evaluate import ImageResult, Restore, evaluate, own_share, restore_alike, restorer
 from utils.images import write_image
 from utils.logger import log_to_terminal
-from utils.option_file import load
+from utils.option_file import load, load_beside
 from utils.results import write_results
 from utils.tables import describe
 
@@ -79,11 +79,8 @@ def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path]:
         path = Path("model_zoo") / weights_of_task.file
     with dist.main_first():
         weights = checkpoint.read_weights(ensure(path))
-    beside = path.parent.parent / "options.json"  # where our training leaves it
-    options = arguments.opt or (beside if beside.is_file() else None)
-    network = define_G(load(options)) if options else network_from_weights(weights, source=path)
-    checkpoint.load_weights(network, weights, source=path)
-    return network.eval(), path
+    options = load(arguments.opt) if arguments.opt else load_beside(path)
+    return network_with_weights(weights, source=path, options=options), path
 
 
 def choose_degradation(arguments: argparse.Namespace, network: SwinIR, model: Path) -> Degradation:

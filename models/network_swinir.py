@@ -28,9 +28,11 @@ def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
     for dim in (2, 3):
         size = x.shape[dim]
         if size % multiple:
-            period = max(2 * (size - 1), 1)
-            index = torch.arange(size + multiple - size % multiple, device=x.device) % period
-            x = x.index_select(dim, torch.minimum(index, period - index))
+            position = torch.arange(size, device=x.device)
+            back_and_forth = torch.cat([position, position[1:-1].flip(0)])  # one period
+            extended = size + -size % multiple
+            repeats = extended // back_and_forth.shape[0] + 1
+            x = x.index_select(dim, back_and_forth.repeat(repeats)[:extended])
     return x
 
 

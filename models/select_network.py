@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from models.spandrel_teacher import SpandrelTeacher, read_teacher
+from utils import checkpoint
 from utils.errors import UserError
 from utils.options import Network, Options, SpandrelNetwork
 
@@ -72,6 +73,17 @@ def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int
     if built.upscale != scale:
         raise UserError(f"{key}.upsampler: {built.upsampler!r} does not do scale {scale}")
     return built
+
+
+def network_with_weights(weights: Mapping[str, Tensor], *, source: Path, options: Options | None) -> SwinIR:
+    """A checkpoint's network with its weights: as its option file says, or, without one, as the weights show.
+
+    Raises:
+        UserError: the weights are not those of the option file's network, or of no SwinIR.
+    """
+    network = define_G(options) if options else network_from_weights(weights, source=source)
+    checkpoint.load_weights(network, weights, source=source)
+    return network.eval()
 
 
 def network_from_weights(weights: Mapping[str, Tensor], *, source: Path) -> SwinIR:

@@ -44,6 +44,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Options:
         raise UserError(f"{path}: {describe(error)}") from error
 
 
+def load_beside(checkpoint: Path) -> Options | None:
+    """The options of the task whose folder a checkpoint lies in; None for a checkpoint that training did not leave.
+
+    Raises:
+        UserError: as `load`.
+    """
+    path = checkpoint.parent.parent / "options.json"
+    return load(path) if path.is_file() else None
+
+
 def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Options]:
     """Read option files that are to run one after another, and see that their inputs are there or will be.
 
