@@ -1,6 +1,6 @@
 """Ours against the published implementation, side by side: `python -m benchmarks [--device cuda] [--rounds N]`.
 
-Prints a Markdown table and writes `benchmarks/results/<machine>.json`. Needs spandrel (requirements-dev.txt).
+Prints a Markdown table and writes `benchmarks/results/<machine>.json`.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks import cases
-from benchmarks.timing import Sides, machine_name, matmul_rate
+from benchmarks.timing import Sides, matmul_rate
+from utils.machine import machine_name
 from utils.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"

@@ -3,8 +3,6 @@
 import ctypes
 import gc
 import multiprocessing
-import platform
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,17 +10,10 @@ from statistics import median
 
 import torch
 
+from utils.machine import seconds
+
 Run = Callable[[], object]
 Build = Callable[[], Run]
-
-
-def seconds(run: Run, device: torch.device) -> float:
-    """Wall time of one call, the device's work included."""
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def peak_bytes(run: Run, device: torch.device) -> int:
@@ -98,18 +89,3 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, size: int) -> float
     """FLOP/s of the product of two size x size matrices: what the machine does at best."""
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / median(seconds(lambda: left @ right, device) for _ in range(7))
-
-
-def machine_name(device: torch.device) -> str:
-    """The card, or the processor and its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{processor_name()}, {torch.get_num_threads()} threads"
-
-
-def processor_name() -> str:
-    """As Linux calls it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

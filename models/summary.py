@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.select_network import define_G, define_teacher
 from utils.errors import exit_on_user_error
 from utils.option_file import load
+from utils.options import Options
 
 INPUT_SIZE = 64
 
@@ -28,6 +29,16 @@ def count_flops(network: nn.Module, *, channels: int, size: int = INPUT_SIZE) ->
     return counter.get_total_flops()
 
 
+def count_both(options: Options) -> dict[str, dict[str, int]]:
+    """Parameters and FLOPs of `student` and `teacher`."""
+    with torch.device("meta"):
+        networks = {"student": define_G(options), "teacher": define_teacher(options)}
+    return {
+        name: {"parameters": count_parameters(network), "flops": count_flops(network, channels=options.n_channels)}
+        for name, network in networks.items()
+    }
+
+
 def main() -> None:
     """Print a table of student and teacher."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -36,16 +47,14 @@ def main() -> None:
     arguments = parser.parse_args()
     with exit_on_user_error():
         options = load(arguments.opt, arguments.set)
-        with torch.device("meta"):
-            networks = {"student": define_G(options), "teacher": define_teacher(options)}
-    sizes = {name: count_parameters(network) for name, network in networks.items()}
-    flops = {name: count_flops(network, channels=options.n_channels) for name, network in networks.items()}
+        counts = count_both(options)
+    teacher = counts["teacher"]
     cost = f"GFLOPs, {INPUT_SIZE}x{INPUT_SIZE} input"
     sys.stdout.write(f"{'':8} {'parameters':>12} {'of teacher':>11} {cost:>22} {'of teacher':>11}\n")
-    for name in networks:
+    for name, count in counts.items():
         sys.stdout.write(
-            f"{name:8} {sizes[name]:12,} {sizes[name] / sizes['teacher']:11.2%} "
-            f"{flops[name] / 1e9:22.2f} {flops[name] / flops['teacher']:11.2%}\n"
+            f"{name:8} {count['parameters']:12,} {count['parameters'] / teacher['parameters']:11.2%} "
+            f"{count['flops'] / 1e9:22.2f} {count['flops'] / teacher['flops']:11.2%}\n"
         )
 
 

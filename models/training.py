@@ -9,11 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.cost import record_cost
+from models.feature_maps import record_feature_maps
 from models.model_plain import ModelPlain, learning_rate
 from models.summary import count_parameters
 from utils import dist
+from utils.environment import record_environment
 from utils.evaluate import Dataset, ImageResult
 from utils.images import write_image
+from utils.machine import machine_name
 from utils.record import Record
 
 logger = logging.getLogger(__name__)
@@ -46,8 +50,7 @@ class Training:
             UserError: an image cannot be read, a loss is not finite, or a file cannot be written.
         """
         if dist.is_main():
-            self.record = Record(self.options, step=self.model.step)
-            self.seconds, self.data_seconds = self.record.seconds()
+            self.record = self._start_record()
         try:
             self._log_start()
             train = self.options.train
@@ -65,6 +68,15 @@ class Training:
         finally:
             if self.record:
                 self.record.close()
+
+    def _start_record(self) -> Record:
+        """The record, with where the iterations to come are made and what the student costs there."""
+        record = Record(self.options, step=self.model.step)
+        self.seconds, self.data_seconds = record.seconds()
+        if self.model.step < self.options.train.total_iter:
+            record_environment(self.options.task_folder, step=self.model.step, device=self.model.device)
+            record_cost(self.model)
+        return record
 
     def _validation_was_cut_off(self) -> bool:
         """Whether the run ended between saving this iteration and validating it."""
@@ -121,6 +133,8 @@ class Training:
             results = self.model.validate(dataset, on_image=keep)
             if self.record:
                 self.record.validation(name, results, epoch=self._epoch, step=self.model.step)
+        if self.record:
+            record_feature_maps(self.model, self.tests)
 
     def _save(self) -> None:
         if dist.is_main():
@@ -129,9 +143,6 @@ class Training:
 
 
 def describe_device(device: torch.device) -> str:
-    """`2 processes on NVIDIA H100`, `1 process on cpu with 2 threads`."""
+    """`2 processes on NVIDIA H100`, `1 process on Intel Xeon, 2 threads`."""
     count = dist.world_size()
-    name = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu with {torch.get_num_threads()} threads"
-    )
-    return f"{count} process{'es' if count > 1 else ''} on {name}"
+    return f"{count} process{'es' if count > 1 else ''} on {machine_name(device)}"

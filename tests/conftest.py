@@ -45,18 +45,28 @@ def make_image(height: int, width: int, *, seed: int, channels: int = 3) -> np.n
 @pytest.fixture
 def hr_folder(tmp_path: Path) -> Path:
     """Six HR images of 48x64 pixels."""
+    return write_hr_images(tmp_path / "HR")
+
+
+def write_hr_images(folder: Path) -> Path:
+    """The images of `hr_folder`."""
     for index in range(6):
-        write_image(tmp_path / "HR" / f"{index:04d}.png", make_image(48, 64, seed=index))
-    return tmp_path / "HR"
+        write_image(folder / f"{index:04d}.png", make_image(48, 64, seed=index))
+    return folder
 
 
 @pytest.fixture
 def raw_options(tmp_path: Path, hr_folder: Path) -> dict[str, Any]:
     """A complete option file at toy scale: a student of 2 RSTBs, six images, ten iterations."""
+    return toy_options(tmp_path, hr_folder)
+
+
+def toy_options(folder: Path, hr_folder: Path) -> dict[str, Any]:
+    """The options of `raw_options`, whose runs go into `folder`."""
     return {
         "task": "toy",
         "scale": 4,
-        "path": {"root": str(tmp_path / "runs")},
+        "path": {"root": str(folder / "runs")},
         "datasets": {
             "train": {
                 "name": "toy_train",

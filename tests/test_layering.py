@@ -39,7 +39,7 @@ def imports(path: Path) -> set[str]:
 
 def sources() -> dict[str, set[str]]:
     """Every module outside the tests, with what it imports."""
-    files = [path for room in sorted(ROOMS) for path in [*(ROOT / room).glob("*.py"), ROOT / f"{room}.py"]]
+    files = [path for room in sorted(ROOMS) for path in [*(ROOT / room).rglob("*.py"), ROOT / f"{room}.py"]]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): imports(path) for path in files if path.exists()}
 
 

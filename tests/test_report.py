@@ -1,47 +1,102 @@
-"""The report of finished tasks, and the summary of an option file."""
+"""The report of finished and running tasks, from what real runs leave, in a real browser."""
 
 import json
-import subprocess
+import re
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
+import torch
+from fill import fill_
+from playwright.sync_api import Page, sync_playwright
 
 import main_train_student
-from tests.conftest import ROOT, make_image
-from utils import report
+from models.distillation import Translators
+from models.select_network import define_G, define_teacher
+from models.summary import count_parameters
+from tests.conftest import make_image, toy_options, write_hr_images
 from utils.evaluate import bicubic
 from utils.images import read_image, to_image, to_tensor, unit_range
 from utils.metrics import luma, psnr
+from utils.option_file import load
+from utils.options import Options
+from utils.report import __main__ as report
+from utils.report import bootstrap
+from utils.report.crops import most_different_window
+
+TASKS = ("alone_seed0", "alone_seed1", "feature")
+CHROMIUM = shutil.which("chromium")
 
 
-def train(raw: dict[str, Any], file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file.write_text(json.dumps(raw))
-    monkeypatch.setattr(sys, "argv", ["main_train_student.py", "--opt", str(file)])
-    main_train_student.main()
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of three finished tasks: two seeds of one method, and feature distillation."""
+    folder = tmp_path_factory.mktemp("report")
+    raw = toy_options(folder, write_hr_images(folder / "HR"))
+    raw["path"]["pretrained_netTeacher"] = str(folder / "teacher.pth")
+    torch.save(fill_(define_teacher(Options.model_validate(raw)), 1).state_dict(), folder / "teacher.pth")
+    changes: list[dict[str, Any]] = [{}, {"manual_seed": 1}, {"distillation_type": "feature"}]
+    with pytest.MonkeyPatch.context() as patch:
+        for task, change in zip(TASKS, changes, strict=True):
+            file = folder / f"{task}.json"
+            file.write_text(json.dumps(raw | {"task": task, "train": raw["train"] | change}))
+            patch.setattr(sys, "argv", ["main_train_student.py", "--opt", str(file)])
+            main_train_student.main()
+    return folder / "runs"
 
 
-def test_a_report_holds_every_task_and_the_bicubic_baseline(
-    raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for task in ("first", "second"):
-        train(raw_options | {"task": task}, tmp_path / f"{task}.json", monkeypatch)
-    capsys.readouterr()
-    folders = [str(tmp_path / "runs" / task) for task in ("first", "second")]
-    monkeypatch.setattr(sys, "argv", ["report", *folders, "--out", str(tmp_path / "report")])
-    report.main()
-    table = (tmp_path / "report" / "table.md").read_text()
-    assert table in capsys.readouterr().out
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert rows[0] == ["test set", "method", "PSNR", "SSIM", "PSNR_Y", "SSIM_Y", "iterations", "seconds"]
-    assert [row[1] for row in rows[2:]] == ["bicubic", "first", "second"]
-    last = [json.loads(line) for line in (tmp_path / "runs" / "first" / "metrics.jsonl").read_text().splitlines()][-1]
-    assert rows[3][4] == f"{last['psnr_y']:.2f}"
-    assert rows[2][4] == f"{bicubic_psnr_y(Path(raw_options['datasets']['test']['dataroot_H'])):.2f}"
-    for picture in ("curves.png", "comparison.png"):
-        assert read_image(tmp_path / "report" / picture, channels=3).std() > 10
+def make_report(out: Path, *folders: Path) -> tuple[str, str]:
+    """The page and the Markdown of a report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["report", *map(str, folders), "--out", str(out)])
+        report.main()
+    return (out / "index.html").read_text(), (out / "table.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Path) -> Path:
+    """The folder of the report of all three tasks."""
+    make_report(runs.parent / "report", *(runs / task for task in TASKS))
+    return runs.parent / "report"
+
+
+def tables(text: str) -> list[list[dict[str, str]]]:
+    """The Markdown tables of a text, each row by column."""
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    cells = [[[cell.strip() for cell in line.strip("|").split("|")] for line in lines] for lines in blocks]
+    return [[dict(zip(lines[0], line, strict=True)) for line in lines[2:]] for lines in cells]
+
+
+def last_psnr_y(folder: Path) -> list[float]:
+    """PSNR on Y by image at the last validation of E."""
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["weights"] == "E"
+    return [image["psnr_y"] for image in last["images"]]
+
+
+def test_the_tables_hold_the_methods_their_spread_and_the_differences(runs: Path, whole: Path) -> None:
+    figures, differences, cost = tables((whole / "table.md").read_text())
+    values = np.array([last_psnr_y(runs / task) for task in TASKS])
+    means = values.mean(axis=1)
+    assert [(row["method"], row["seeds"]) for row in figures] == [
+        ("bicubic", "-"), ("alone_seed*", "0, 1"), ("feature", "0"),
+    ]  # fmt: skip
+    assert figures[0]["PSNR_Y"] == f"{bicubic_psnr_y(runs.parent / 'HR'):.2f}"
+    assert figures[1]["PSNR_Y"] == f"{means[:2].mean():.2f} ± {abs(means[0] - means[1]) / 2**0.5:.3f}"
+    assert figures[2]["PSNR_Y"] == f"{means[2]:.2f}"
+    (row,) = differences
+    assert (row["method"], row["images"]) == ("feature", "6")
+    numbers = [float(number) for number in re.findall(r"[+-][\d.]+", row["PSNR_Y"])]
+    difference, low, high = numbers
+    assert difference == pytest.approx(means[2] - means[:2].mean(), abs=1e-3)
+    assert low <= difference <= high
+    assert [row["task"] for row in cost] == list(TASKS)
+    assert [row["of teacher's"] == "-" for row in cost] == [True, True, False]
 
 
 def bicubic_psnr_y(folder_H: Path) -> float:
@@ -54,11 +109,33 @@ def bicubic_psnr_y(folder_H: Path) -> float:
     return float(np.mean(values))
 
 
-def test_the_window_is_where_the_images_differ_most() -> None:
-    first = make_image(200, 300, seed=0)
-    second = first.copy()
+def test_the_interval_of_single_runs_is_scipys_paired_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    reference = rng.normal(28, 3, (1, 50))
+    method = reference + rng.normal(0.05, 0.1, (1, 50))
+    samples = ((method - reference)[0],)
+    expected = scipy.stats.bootstrap(samples, np.mean, method="percentile", n_resamples=10_000, rng=0)
+    assert bootstrap.interval(method, reference) == pytest.approx(tuple(expected.confidence_interval), abs=2e-3)
+
+
+def test_the_interval_of_repeated_runs_knows_of_their_spread() -> None:
+    images = np.linspace(20, 30, 50)
+    reference = images[None] + np.array([[-0.1], [0.1]])
+    low, high = bootstrap.interval(images[None], reference) or (0.0, 0.0)
+    assert (low, high) == pytest.approx((-0.1, 0.1)), "both runs are the worse one in a quarter of the resamples"
+    assert bootstrap.interval(images[None], images[None]) == (0, 0)
+
+
+def test_a_single_image_has_no_interval() -> None:
+    assert bootstrap.interval(np.ones((2, 1)), np.zeros((2, 1))) is None
+
+
+def test_the_window_is_where_the_errors_differ_most() -> None:
+    hr = make_image(200, 300, seed=0)
+    first, second = hr.copy(), hr.copy()
+    first[:60, :60] = second[:60, :60] = 0  # both are wrong there
     second[120:180, 210:290] //= 2
-    rows, columns = report.most_different_window([first, second])
+    rows, columns = most_different_window([first, second], hr)
     assert (rows.stop - rows.start, columns.stop - columns.start) == (96, 96)
     assert rows.start <= 120
     assert rows.stop >= 180
@@ -66,25 +143,142 @@ def test_the_window_is_where_the_images_differ_most() -> None:
     assert columns.stop >= 290
 
 
-def test_a_folder_without_records_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+def test_the_windows_show_their_own_psnr(runs: Path, whole: Path) -> None:
+    page = (whole / "index.html").read_text()
+    (path, *others) = sorted((whole / "figures").glob("toy_test_*_feature.png"))
+    assert len(others) == 2
+    name = path.stem.split("_")[2]
+    restored = read_image(runs / "feature" / "images" / "toy_test" / f"{name}.png", channels=3)  # all of it, 48x64
+    assert np.array_equal(read_image(path, channels=3), restored)
+    value = psnr(luma(restored), luma(read_image(runs.parent / "HR" / f"{name}.png", channels=3)), border=0)
+    assert f"window: feature, {value:.2f} dB" in page
+
+
+def test_feature_maps_are_those_of_the_last_checkpoint(runs: Path) -> None:
+    options = load(runs / "feature" / "options.json")
+    student, teacher = define_G(options), define_teacher(options).eval()
+    translators = Translators(options.train.feature_pairs, student=student, teacher=teacher)
+    folder = runs / "feature" / "models"
+    student.load_state_dict(torch.load(folder / "10_G.pth"))
+    translators.load_state_dict(torch.load(folder / "10_P.pth"))
+    teacher.load_state_dict(torch.load(runs.parent / "teacher.pth"))
+    lr_image = unit_range(to_tensor(read_image(runs.parent / "HR_LR_bicubic" / "X4" / "0000x4.png", channels=3)))[None]
+    with torch.no_grad():
+        tokens = student.eval().forward_with_features(lr_image)[1][1]
+        translated = translators(teacher.forward_with_features(lr_image)[1])[1]
+    with np.load(runs / "feature" / "feature_maps.npz") as maps:
+        assert (maps["iter"], maps["name"], maps["pairs"].tolist()) == (10, "0000", [[0, 0], [1, 2]])
+        assert maps["student"].dtype == np.float16
+        for ours, expected in ((maps["student"], tokens), (maps["translated"], translated)):
+            np.testing.assert_allclose(ours[1], expected.abs().mean(dim=2).reshape(12, 16), rtol=2e-3)
+    assert not (runs / "alone_seed0" / "feature_maps.npz").exists()
+
+
+def test_the_cost_is_that_of_the_networks(runs: Path) -> None:
+    options = load(runs / "feature" / "options.json")
+    cost = json.loads((runs / "feature" / "cost.json").read_text())
+    assert cost["student"]["parameters"] == count_parameters(define_G(options))
+    assert cost["teacher"]["parameters"] == count_parameters(define_teacher(options))
+    assert cost["latency"] > 0
+    assert "teacher" not in json.loads((runs / "alone_seed0" / "cost.json").read_text())
+
+
+def copy_task(runs: Path, target: Path, *, lines: int, old: str = "", new: str = "") -> Path:
+    """A copy of a task whose metrics end after some lines and the beginning of another."""
+    shutil.copytree(runs / "alone_seed0", target)
+    kept = (target / "metrics.jsonl").read_text().replace(old, new).splitlines()
+    (target / "metrics.jsonl").write_text("\n".join([*kept[:lines], kept[lines][:20]]))
+    return target
+
+
+def test_a_task_before_its_first_validation_is_reported_beside_others(runs: Path, tmp_path: Path) -> None:
+    running = copy_task(runs, tmp_path / "running", lines=3)
+    options = json.loads((running / "options.json").read_text())
+    (running / "options.json").write_text(json.dumps(options | {"task": "running", "n_channels": 3}))
+    page, text = make_report(tmp_path / "report", running, runs / "feature", running)
+    figures, cost = tables(text)
+    assert [row["method"] for row in figures] == ["bicubic", "feature"]
+    assert [row["iterations"] for row in cost] == ["3 of 10", "10"]
+    assert "running: iteration 3 of 10" in page
+    page, text = make_report(tmp_path / "report", running)
+    assert text.startswith("No task has been validated yet.")
+    assert "No task has been validated yet." in page
+
+
+def test_a_run_that_is_behind_is_judged_where_all_runs_are(runs: Path, tmp_path: Path) -> None:
+    behind = copy_task(runs, tmp_path / "behind", lines=9)
+    _, text = make_report(tmp_path / "report", behind, runs / "alone_seed1")
+    row = tables(text)[0][1]
+    assert (row["method"], row["seeds"], row["iterations"]) == ("alone_seed*", "0, 1", "5 of 10")
+
+
+def test_runs_that_were_never_judged_at_the_same_iteration_have_no_figures(runs: Path, tmp_path: Path) -> None:
+    behind = copy_task(runs, tmp_path / "behind", lines=9, old='"iter": 5', new='"iter": 4')
+    _, text = make_report(tmp_path / "report", behind, runs / "alone_seed1")
+    assert text.startswith("No task has been validated yet.")
+
+
+def test_images_that_are_elsewhere_are_named(runs: Path, tmp_path: Path) -> None:
+    elsewhere = copy_task(runs, tmp_path / "elsewhere", lines=13, old="/HR/", new="/gone/")
+    page, text = make_report(tmp_path / "report", elsewhere)
+    assert [row["method"] for row in tables(text)[0]] == ["alone_seed0"]
+    assert re.search(r"no images: \S+/gone/000\d.png is not there", page)
+    shutil.rmtree(elsewhere)
+    bare = copy_task(runs, elsewhere, lines=13)
+    shutil.rmtree(bare / "images")
+    for name in ("cost.json", "environment.jsonl", "timing.jsonl"):
+        (bare / name).unlink()
+    page, _ = make_report(tmp_path / "report", bare)
+    assert "no images: no task kept its restored image" in page
+    assert "Its environment was not recorded." in page
+
+
+def test_a_folder_without_a_task_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_code:
-        report.main()
+        make_report(tmp_path / "report", tmp_path)
     assert exit_code.value.code == 2
-    assert f"error: {tmp_path}: there is no metrics.jsonl with a validation" in capsys.readouterr().err
+    assert f"error: {tmp_path / 'options.json'}: the option file cannot be read" in capsys.readouterr().err
 
 
-def test_the_summary_shows_the_counts_of_the_option_files() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "models.summary", "--opt", "options/train_swinir_student.json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    student, teacher = done.stdout.splitlines()[1:]
-    assert student.split()[:3] == ["student", "988,959", "8.31%"]
-    assert teacher.split()[:3] == ["teacher", "11,900,199", "100.00%"]
-    assert float(student.split()[3]) == pytest.approx(12.67, abs=0.02)
+@pytest.fixture(scope="module")
+def page(whole: Path) -> Iterator[tuple[Page, list[str]]]:
+    """The report in a browser, and what went wrong or left the page as it was opened."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed: the page is not opened in a browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page()
+        complaints: list[str] = []
+        address = (whole / "index.html").as_uri()
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: complaints.append(request.url) if not own(request.url, address) else None)
+        tab.goto(address)
+        yield tab, complaints
+        browser.close()
+
+
+def own(url: str, address: str) -> bool:
+    """Whether a request stays within the page."""
+    return url == address or url.startswith("data:")
+
+
+def test_the_page_needs_nothing_else_and_shows_every_picture(page: tuple[Page, list[str]], whole: Path) -> None:
+    tab, complaints = page
+    tab.evaluate("Promise.all([...document.images].map(image => image.decode()))")
+    widths: list[Any] = tab.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(widths) == len(list((whole / "figures").iterdir()))
+    assert min(widths) > 0
+    assert all(tab.evaluate("[...document.images].map(image => image.alt)"))
+    assert complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_fits_the_screen(width: int, page: tuple[Page, list[str]]) -> None:
+    tab, _ = page
+    tab.set_viewport_size({"width": width, "height": 800})
+    tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    smallest = tab.evaluate("Math.min(...[...document.querySelectorAll('td, span, p, pre, dd')]"
+                            ".map(element => parseFloat(getComputedStyle(element).fontSize)))")  # fmt: skip
+    assert smallest >= 13

@@ -93,6 +93,12 @@ def write_image(path: Path, image: np.ndarray) -> None:
         raise UserError(f"{path}: cannot be written ({error})") from error
 
 
+def encode_png(image: np.ndarray) -> bytes:
+    """(H, W, C) uint8 RGB or gray as the content of a PNG file."""
+    bgr = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", bgr)[1].tobytes()
+
+
 def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
     """Compress (H, W, C) uint8 by OpenCV's JPEG of this quality, 0 to 100, and decode it again."""
     _, encoded = cv2.imencode(".jpg", swap_red_and_blue(image), [cv2.IMWRITE_JPEG_QUALITY, quality])

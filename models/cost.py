@@ -1,0 +1,35 @@
+"""What a student costs, for reports: `cost.json` in the task folder."""
+
+import json
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from models.model_plain import ModelPlain
+from models.summary import INPUT_SIZE, count_both
+from utils.machine import machine_name, seconds
+
+ROUNDS = 3
+
+
+def latency(model: ModelPlain) -> float:
+    """Median seconds in which the run's device restores one image of INPUT_SIZE x INPUT_SIZE pixels, in float32."""
+    image = torch.zeros(1, model.options.n_channels, INPUT_SIZE, INPUT_SIZE, device=model.device)
+
+    def run() -> Tensor:
+        with torch.inference_mode():
+            return model.ema(image)
+
+    run()  # warm-up
+    return median(seconds(run, model.device) for _ in range(ROUNDS))
+
+
+def record_cost(model: ModelPlain) -> None:
+    """Write parameters and FLOPs of the student, and of the teacher, where there is one, and the student's latency."""
+    counts = count_both(model.options)
+    if model.options.train.distillation_type == "none":
+        del counts["teacher"]
+    content = {"input_size": INPUT_SIZE, **counts, "latency": latency(model), "device": machine_name(model.device)}
+    path = model.options.task_folder / "cost.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

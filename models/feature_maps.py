@@ -1,0 +1,68 @@
+"""What feature distillation compares, for reports: `feature_maps.npz` in the task folder, of the last validation.
+
+Shapes: P pairs of RSTBs, H W height and width of the LR window in pixels, C image channels.
+"""
+
+from collections.abc import Mapping
+from math import lcm
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.model_plain import ModelPlain
+from utils.evaluate import Dataset
+from utils.images import to_image, unit_range
+
+LARGEST = 128  # LR pixels of a side; bounds the file and the teacher's memory
+
+
+def middle(image: Tensor, *, multiple: int) -> Tensor:
+    """The middle of (C, H, W): sides of up to LARGEST that are multiples of `multiple`, or empty if there are none."""
+    height, width = (min(size, LARGEST) // multiple * multiple for size in image.shape[1:])
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return image[:, top : top + height, left : left + width]
+
+
+@torch.no_grad()
+def mean_activations(model: ModelPlain, lr_image: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over the channels of |student's features| and of |translated teacher's|, both (P, H, W) float16.
+
+    `lr_image` is (C, H, W) in [0, 1], H and W multiples of both networks' windows.
+    """
+    assert model.teacher is not None
+    image = lr_image[None].to(model.device)
+    model.trainable.eval()
+    signal = model.trainable(image, model.teacher(image).features)
+    model.trainable.train()
+    student, translated = (
+        torch.cat(features).abs().mean(dim=2).unflatten(1, lr_image.shape[1:]).half().cpu().numpy()
+        for features in (signal.features, signal.translated)
+    )
+    return student, translated
+
+
+def record_feature_maps(model: ModelPlain, tests: Mapping[str, Dataset]) -> None:
+    """Write the maps of the middle of the first test image, once the objective compares features."""
+    if not tests or model.teacher is None or not model.objective.needs_features(model.step):
+        return
+    item = next(iter(tests.values()))[0]
+    windows = lcm(model.student.window_size, model.teacher.network.window_size)
+    lr_image = middle(unit_range(item["L"]), multiple=windows)
+    if lr_image.numel() == 0:
+        return
+    student, translated = mean_activations(model, lr_image)
+    path = model.options.task_folder / "feature_maps.npz"
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            iter=model.step,
+            name=Path(item["H_path"]).stem,
+            image=to_image(lr_image),
+            pairs=model.options.train.feature_pairs,
+            student=student,
+            translated=translated,
+        )
+    partial.replace(path)

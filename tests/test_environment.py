@@ -1,0 +1,57 @@
+"""Where iterations were made."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from utils import environment
+from utils.environment import record_environment
+from utils.logger import Journal
+
+CPU = torch.device("cpu")
+
+
+def starts(folder: Path) -> list[int]:
+    return [record["iter"] for record in Journal(folder / "environment.jsonl").read()]
+
+
+def test_every_start_is_kept_unless_its_iterations_were_made_again(tmp_path: Path) -> None:
+    for step, expected in ((0, [0]), (5, [0, 5]), (9, [0, 5, 9]), (9, [0, 5, 9]), (5, [0, 5]), (0, [0])):
+        record_environment(tmp_path, step=step, device=CPU)
+        assert starts(tmp_path) == expected
+
+
+def test_code_command_and_libraries_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "init", "--quiet", clone], check=True)
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    (clone / "code.py").write_text("first")
+    subprocess.run(["git", "-C", clone, "add", "code.py"], check=True)
+    subprocess.run(["git", "-C", clone, *identity, "commit", "--quiet", "-m", "First"], check=True)
+    monkeypatch.setattr(environment, "CODE", clone)
+    monkeypatch.setattr(sys, "argv", ["main_train_student.py", "--opt", "my options.json"])
+    record = environment.environment(CPU)
+    head = subprocess.run(["git", "-C", clone, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    assert record["commit"] == head.stdout.strip()
+    assert record["dirty"] is False
+    assert record["command"] == "main_train_student.py --opt 'my options.json'"
+    assert record["versions"]["torch"] == version("torch")
+    assert f", {torch.get_num_threads()} thread" in record["device"]
+    (clone / "code.py").write_text("second")
+    assert environment.environment(CPU)["dirty"] is True
+
+
+def test_code_outside_a_clone_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "CODE", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert environment.environment(CPU)["commit"] is None
+
+
+def test_every_recorded_library_is_required() -> None:
+    required = (ROOT / "requirements.txt").read_text()
+    assert [name for name in environment.LIBRARIES if f"{name}>=" not in required] == []

@@ -1,0 +1,30 @@
+"""What tasks came to, finished or running: one HTML page, a Markdown table and figures, from their folders alone.
+
+`python -m utils.report superresolution/TASK [superresolution/TASK ...] [--out report]`
+
+The first task is what the others are compared with. Tasks whose options differ only in `task` and
+`train.manual_seed` are repetitions of one method.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.errors import exit_on_user_error
+from utils.report import page
+from utils.report.tasks import read_methods
+
+
+def main() -> None:
+    """Read the tasks, write the report, and print its tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", type=Path, nargs="+", help="task folders")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
+    arguments = parser.parse_args()
+    with exit_on_user_error():
+        tables = page.write(read_methods(arguments.tasks), arguments.out)
+    sys.stdout.write(f"{tables}\nThe page is {arguments.out / 'index.html'}; figures for papers are beside it.\n")
+
+
+if __name__ == "__main__":
+    main()

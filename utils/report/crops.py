@@ -1,0 +1,96 @@
+"""Where methods differ: windows of the restored images beside bicubic and the ground truth.
+
+Images are (H, W, C) uint8.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from utils.evaluate import ImageResult
+from utils.images import encode_png, read_image
+from utils.metrics import luma, psnr
+from utils.report.picture import Picture, Strip
+from utils.report.results import bicubic_image, hr_image, judgements, missing_image
+from utils.report.tasks import Judged, Method
+
+CROP = 96  # height and width of the windows, in HR pixels
+MAX_IMAGES = 3  # of each test set
+FRAME = (213, 94, 0)  # Okabe and Ito's vermilion
+Window = tuple[slice, slice]
+
+
+def comparisons(methods: Sequence[Method], dataset: str) -> list[Strip]:
+    """Strips of the images of a test set whose PSNR differs most between the methods, each shown by its first run."""
+    shown = judgements(methods, dataset)
+    if not shown:
+        return []
+    return [compare_methods(shown, result, dataset) for result in most_different_images([j for _, j in shown])]
+
+
+def most_different_images(judged: Sequence[Judged]) -> list[ImageResult]:
+    """Up to MAX_IMAGES of the results, those with the largest spread of PSNR on Y between the methods first."""
+    psnr_y = [{result.name: result.psnr_y for result in method.results[0]} for method in judged]
+
+    def spread(result: ImageResult) -> float:
+        return float(np.ptp([of_method[result.name] for of_method in psnr_y if result.name in of_method]))
+
+    return sorted(judged[0].results[0], key=spread, reverse=True)[:MAX_IMAGES]
+
+
+def compare_methods(shown: Sequence[tuple[Method, Judged]], result: ImageResult, dataset: str) -> Strip:
+    """One image: where the window is, bicubic, every method that kept its image, and the ground truth."""
+    options = shown[0][0].tasks[0].options
+    paths = {method.name: judged.tasks[0].image_path(dataset, result.name) for method, judged in shown}
+    restored = {name: read_image(path, channels=options.n_channels) for name, path in paths.items() if path.is_file()}
+    missing = missing_image([result])
+    if missing or not restored:
+        reason = f"{missing} is not there" if missing else "no task kept its restored image"
+        return Strip(result.name, note=f"no images: {reason}")
+    images = {"bicubic": bicubic_image(result, options), **restored}
+    size = np.min([image.shape[:2] for image in images.values()], axis=0)  # scales may cut the borders differently
+    images = {name: image[: size[0], : size[1]] for name, image in images.items()}
+    return Strip(result.name, crops(images, hr_image(result, options, size), prefix=f"{dataset}_{result.name}"))
+
+
+def crops(images: dict[str, np.ndarray], hr: np.ndarray, *, prefix: str) -> list[Picture]:
+    """The pictures of one strip, of images by method, bicubic first; its error chooses the window of a single one."""
+    competing = list(images.values())
+    window = most_different_window(competing[1:] if len(competing) > 2 else competing, hr)
+    where = Picture(
+        f"{prefix}_where.png", encode_png(framed(hr, window)), "the frame shows the window", ["whole image"]
+    )
+    pictures = [where]
+    for name, image in (images | {"ground truth": hr}).items():
+        caption = [name] if image is hr else [name, f"{crop_psnr(image[window], hr[window]):.2f} dB"]
+        file = f"{prefix}_{name.replace(' ', '_').replace('*', '')}.png"
+        pictures.append(Picture(file, encode_png(image[window]), f"window: {', '.join(caption)}", caption))
+    return pictures
+
+
+def crop_psnr(image: np.ndarray, hr: np.ndarray) -> float:
+    """PSNR on Y in dB of a window."""
+    return psnr(luma(image), luma(hr), border=0)
+
+
+def most_different_window(images: Sequence[np.ndarray], hr: np.ndarray) -> Window:
+    """The window of up to CROP x CROP pixels where the squared errors of the images differ most from each other."""
+    height, width = (min(CROP, size) for size in hr.shape[:2])
+    errors = [((image.astype(np.float32) - hr) ** 2).mean(axis=2) for image in images]
+    spread = np.std(errors, axis=0)
+    mean = cv2.blur(spread, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    inside = mean[: spread.shape[0] - height + 1, : spread.shape[1] - width + 1]
+    top, left = (int(i) for i in np.unravel_index(inside.argmax(), inside.shape))
+    return slice(top, top + height), slice(left, left + width)
+
+
+def framed(image: np.ndarray, window: Window) -> np.ndarray:
+    """The image in colour, small, with a frame around the window."""
+    rows, columns = window
+    scale = 2 * CROP / max(image.shape[:2])
+    colour = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+    small = cv2.resize(colour, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    first = (round(scale * columns.start), round(scale * rows.start))
+    last = (round(scale * columns.stop) - 1, round(scale * rows.stop) - 1)
+    return cv2.rectangle(small, first, last, FRAME, thickness=2)

@@ -1,0 +1,43 @@
+"""The features of paired RSTBs as pictures, the student's beside the translated teacher's."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+
+from utils.images import encode_png
+from utils.report.picture import Picture, Strip
+from utils.report.tasks import Method, all_tasks
+
+COLOURS = "cividis"  # even in lightness, and the same to eyes that confuse colours
+
+
+def feature_strips(methods: Sequence[Method]) -> list[Strip]:
+    """One strip for each task that compared features in its last validation."""
+    strips = []
+    for task in all_tasks(methods):
+        path = task.folder / "feature_maps.npz"
+        if path.exists():
+            with np.load(path) as maps:
+                title = f"{task.name}: {maps['name']}, iteration {maps['iter']:,}"
+                strips.append(Strip(title, map_pictures(task.name, dict(maps))))
+    return strips
+
+
+def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
+    """Both maps of each pair in the same colours, from 0 to the larger maximum, and what they are of."""
+    pictures = []
+    for (s, t), student, translated in zip(maps["pairs"], maps["student"], maps["translated"], strict=True):
+        largest = max(float(student.max()), float(translated.max()))
+        roles = {f"student's RSTB {s}": student, f"teacher's RSTB {t}, translated": translated}
+        for number, (role, values) in enumerate(roles.items()):
+            file = f"{task}_pair_{s}_{t}_{('student', 'teacher')[number]}.png"
+            caption = [role, f"0 to {largest:.3g}"]
+            pictures.append(Picture(file, encode_png(coloured(values, largest)), f"feature map of {role}", caption))
+    return [*pictures, Picture(f"{task}_lr.png", encode_png(maps["image"]), "the LR window", ["LR image"])]
+
+
+def coloured(values: np.ndarray, largest: float) -> np.ndarray:
+    """(H, W) in [0, largest] -> (H, W, 3) uint8."""
+    scaled = values.astype(np.float32) / max(largest, 1e-30)
+    return mpl.colormaps[COLOURS](scaled, bytes=True)[..., :3]

@@ -1,0 +1,132 @@
+"""The tables of a report, as rows of text for Markdown and HTML alike."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from utils.evaluate import ImageResult, average, bicubic, compare
+from utils.images import read_image, to_image, to_tensor, unit_range
+from utils.options import Options
+from utils.report.bootstrap import interval
+from utils.report.tasks import Judged, Method, Task, all_tasks, progress, test_sets
+from utils.tables import LABELS, formatted
+
+Rows = list[dict[str, str]]
+NONE = "-"
+FIGURES = {"psnr": 3, "ssim": 4, "psnr_y": 3, "ssim_y": 4}  # and the decimals of their differences
+NETWORK_COLUMNS = ("parameters", "of teacher's", "GFLOPs", "of teacher's GFLOPs", "latency [ms]", "device")
+
+
+def bicubic_image(result: ImageResult, options: Options) -> np.ndarray:
+    """The LR image of a result, up-sampled, (H, W, C) uint8."""
+    lr_image = unit_range(to_tensor(read_image(Path(result.L_path), channels=options.n_channels)))
+    return to_image(bicubic(options.scale)(lr_image[None])[0])
+
+
+def hr_image(result: ImageResult, options: Options, size: Sequence[int]) -> np.ndarray:
+    """The ground truth of a result, (H, W, C) uint8, cut to the (H, W) of the restored image."""
+    return read_image(Path(result.H_path), channels=options.n_channels)[: size[0], : size[1]]
+
+
+def missing_image(results: Sequence[ImageResult]) -> str | None:
+    """The first LR or HR image that is not on this machine."""
+    paths = [path for result in results for path in (result.L_path, result.H_path)]
+    return next((path for path in paths if not Path(path).is_file()), None)
+
+
+def judgements(methods: Sequence[Method], dataset: str) -> list[tuple[Method, Judged]]:
+    """The methods that were judged on one test set."""
+    return [(method, judged) for method in methods if (judged := method.judge(dataset))]
+
+
+def bicubic_figures(shown: Sequence[tuple[Method, Judged]]) -> dict[str, str]:
+    """The figures of bicubic interpolation on the images of the first method; none where they are not all there."""
+    if not shown or missing_image(shown[0][1].results[0]):
+        return {}
+    options = shown[0][0].tasks[0].options
+    judged = []
+    for result in shown[0][1].results[0]:
+        image = bicubic_image(result, options)
+        hr = to_tensor(hr_image(result, options, image.shape))
+        judged.append(compare(image, {"H": hr, **asdict(result)}, border=options.scale))
+    return formatted(average(judged))
+
+
+def figure_rows(methods: Sequence[Method]) -> Rows:
+    """PSNR in dB and SSIM, in RGB and on Y: bicubic and each method on each test set, and the spread of its runs."""
+    rows = []
+    for dataset in test_sets(methods):
+        shown = judgements(methods, dataset)
+        if baseline := bicubic_figures(shown):
+            rows.append({"test set": dataset, "method": "bicubic", "seeds": NONE, "iterations": NONE, **baseline})
+        for method, judged in shown:
+            of_runs = {key: judged.figures[key].mean(axis=1) for key in FIGURES}
+            means = formatted({key: float(runs.mean()) for key, runs in of_runs.items()})
+            seeds = ", ".join(str(task.options.train.manual_seed) for task in judged.tasks)
+            iterations = progress(judged.iteration, method.tasks[0].options)
+            row = {"test set": dataset, "method": method.name, "seeds": seeds, "iterations": iterations}
+            rows.append(row | {LABELS[key]: means[LABELS[key]] + spread(key, of_runs[key]) for key in FIGURES})
+    return rows
+
+
+def spread(key: str, runs: np.ndarray) -> str:
+    """` ± 0.012`, the sample standard deviation of several runs."""
+    return f" ± {runs.std(ddof=1):.{FIGURES[key]}f}" if len(runs) > 1 else ""
+
+
+def difference_rows(methods: Sequence[Method]) -> Rows:
+    """Each method minus the first on each test set, where both were judged on the same images, with intervals."""
+    rows = []
+    for dataset in test_sets(methods):
+        first = methods[0].judge(dataset)
+        for method, judged in judgements(methods[1:], dataset):
+            if first is None or judged.images != first.images:
+                continue
+            row = {"test set": dataset, "method": method.name, "images": str(len(judged.images))}
+            cells = {LABELS[key]: difference(key, judged.figures[key], first.figures[key]) for key in FIGURES}
+            rows.append(row | cells)
+    return rows
+
+
+def difference(key: str, method: np.ndarray, reference: np.ndarray) -> str:
+    """`+0.031 [+0.010, +0.050]`: the difference of the means, and its bootstrap interval."""
+    bounds = interval(method, reference)
+    mean, *ends = (f"{value:+.{FIGURES[key]}f}" for value in (method.mean() - reference.mean(), *(bounds or ())))
+    return f"{mean} [{', '.join(ends)}]" if ends else mean
+
+
+def cost_rows(methods: Sequence[Method]) -> Rows:
+    """What each task's training cost so far, and what its student costs to run."""
+    return [{"task": task.name, **training_cells(task), **network_cells(task)} for task in all_tasks(methods)]
+
+
+def training_cells(task: Task) -> dict[str, str]:
+    """Iterations and time of training, validation left out, and how much of that was waiting for data."""
+    cells = {"iterations": task.progress}
+    if not task.timing or not task.timing[-1]["seconds"]:
+        return cells | dict.fromkeys(("training [s]", "iteration [ms]", "waiting for data"), NONE)
+    last = task.timing[-1]
+    return cells | {
+        "training [s]": f"{last['seconds']:,.0f}",
+        "iteration [ms]": f"{1000 * last['seconds'] / last['iter']:,.0f}",
+        "waiting for data": f"{last['data_seconds'] / last['seconds']:.1%}",
+    }
+
+
+def network_cells(task: Task) -> dict[str, str]:
+    """Size and latency of the student, and its share of the teacher's size, where it has one."""
+    if not task.cost:
+        return dict.fromkeys(NETWORK_COLUMNS, NONE)
+    student, teacher = task.cost["student"], task.cost.get("teacher")
+    part = {key: f"{student[key] / teacher[key]:.2%}" if teacher else NONE for key in student}
+    cells = (
+        f"{student['parameters']:,}",
+        part["parameters"],
+        f"{student['flops'] / 1e9:.2f}",
+        part["flops"],
+        f"{1000 * task.cost['latency']:.1f}",
+        task.cost["device"],
+    )
+    return dict(zip(NETWORK_COLUMNS, cells, strict=True))
