@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.folders import make_bicubic_lr
-from utils.download import extract_zip, fetch
+from utils.download import extract_zip, fetch, folder_for
 from utils.errors import UserError, exit_on_user_error
 
 TABLE = Path(__file__).with_name("datasets.json")
@@ -90,7 +90,11 @@ def _fetch_files(name: str, entries: Sequence[Entry], root: Path) -> None:
     def one(entry: Entry) -> Path:
         return fetch(entry.url, root / entry.path, size=entry.size, sha256=entry.sha256)
 
-    with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(entries), desc=name, unit="file") as bar:
+    with (
+        folder_for(root / name),
+        ThreadPoolExecutor(THREADS) as pool,
+        tqdm(total=len(entries), desc=name, unit="file") as bar,
+    ):
         for _ in pool.map(one, entries):
             bar.update()
 

@@ -6,6 +6,7 @@ import http.server
 import json
 import logging
 import re
+import shutil
 import socket
 import stat
 import sys
@@ -78,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         if fault != "no length":
-            self.send_header("Content-Length", str(len(body) - start))
+            self.send_header("Content-Length", "many" if fault == "garbage length" else str(len(body) - start))
         self.end_headers()
         rest = body[start : HALF if fault == "truncated" else None]
         self.wfile.write(rest)
@@ -162,7 +163,9 @@ def test_oversize_part_file_is_dropped(server: Server, tmp_path: Path) -> None:
 def test_truncated_body_keeps_the_part_and_the_next_call_finishes(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "body.bin"
     server.fault = "truncated"
-    with pytest.raises(UserError, match=rf"{server.url()}: expected {len(BODY)} bytes, found \d+ when the transfer"):
+    with pytest.raises(
+        UserError, match=rf"{server.url()}: expected {len(BODY)} bytes, found \d+, since the connection broke off$"
+    ):
         fetch_body(server, target)
     part = only_file_in(tmp_path)
     kept = part.stat().st_size
@@ -235,7 +238,7 @@ def test_404_keeps_the_part(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize("location", ["file:///etc/hostname", "ftp://127.0.0.1/body"])
 def test_redirect_to_another_kind_of_address(server: Server, tmp_path: Path, location: str) -> None:
     server.fault = f"redirect {location}"
-    with pytest.raises(UserError, match=f"{server.url()}: expected an http or https address, found .*{location}"):
+    with pytest.raises(UserError, match=f"^{server.url()}: .*, since the address, or where it leads, is neither http"):
         fetch_body(server, tmp_path / "body.bin")
     assert list(tmp_path.iterdir()) == []
 
@@ -243,7 +246,7 @@ def test_redirect_to_another_kind_of_address(server: Server, tmp_path: Path, loc
 def test_address_that_is_not_http(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(BODY)
-    with pytest.raises(UserError, match="expected an http or https address"):
+    with pytest.raises(UserError, match=r"is neither http nor https$"):
         fetch(source.as_uri(), tmp_path / "body.bin", size=len(BODY), sha256=sha256(BODY))
     assert only_file_in(tmp_path) == source
 
@@ -252,15 +255,35 @@ def test_connection_refused(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/body"
-        with pytest.raises(UserError, match=f"{url}: expected {len(BODY)} bytes, found 0 .*refused"):
+        with pytest.raises(
+            UserError, match=f"^{url}: expected {len(BODY)} bytes, found 0, since there is no connection"
+        ):
             fetch(url, tmp_path / "body.bin", size=len(BODY), sha256=sha256(BODY))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match=f"{tmp_path}/file/body.bin: cannot be written"):
+    with pytest.raises(UserError, match=rf"^{tmp_path}/file/body.bin: cannot be written \([\w ]+\)$"):
         fetch_body(server, tmp_path / "file" / "body.bin")
+
+
+@pytest.mark.parametrize("fault", ["404", "redirect file:///etc/hostname", "redirect /body", "garbage length", "wrong"])
+def test_a_download_that_brings_nothing_leaves_no_folder(server: Server, tmp_path: Path, fault: str) -> None:
+    server.fault = fault
+    expected = sha256(b"another") if fault in {"garbage length", "wrong"} else sha256(BODY)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError) as caught:
+        fetch(server.url(), tmp_path / "mine" / "new" / "deep" / "body.bin", size=len(BODY), sha256=expected)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    assert not re.search(r"Errno|Error|object at|Exception|invalid literal", str(caught.value))
+
+
+def test_a_part_that_can_be_continued_keeps_its_folder(server: Server, tmp_path: Path) -> None:
+    server.fault = "truncated"
+    with pytest.raises(UserError):
+        fetch_body(server, tmp_path / "new" / "body.bin")
+    assert only_file_in(tmp_path / "new").name == "body.bin.part"
 
 
 def test_without_checksum_starts_afresh_and_logs_the_hash(
@@ -332,6 +355,23 @@ def test_extract_zip_leaves_nothing_of_a_damaged_archive(tmp_path: Path) -> None
         with pytest.raises(UserError, match=f"{archive}: expected an intact zip archive"):
             extract_zip(archive, tmp_path / "out")
         assert not list(tmp_path.glob("out/*"))
+
+
+def test_extract_zip_refuses_more_than_the_disk_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_of({"one": bytes(10**6)}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 1, 10**6 - 1))
+    with pytest.raises(UserError, match=rf"^{archive}: holds 0\.0 GB, but {tmp_path}/out has 0\.0 GB free$"):
+        extract_zip(archive, tmp_path / "out")
+    assert only_file_in(tmp_path) == archive
+
+
+def test_extract_zip_refuses_a_member_that_is_larger_than_it_says(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_of({"one": b"x" * 5000}).replace((5000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(UserError, match=f"^{archive}: expected an intact zip archive"):
+        extract_zip(archive, tmp_path / "out")
+    assert only_file_in(tmp_path) == archive
 
 
 def test_extract_zip_of_a_missing_archive(tmp_path: Path) -> None:
@@ -407,6 +447,18 @@ def test_archive_that_holds_too_few_images(
     assert "DIV2K_train_HR: expected 3 images from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["../../evil.png", "/tmp/evil.png"])
+def test_an_archive_that_reaches_outside_is_refused(
+    name: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (hr, *others) = small_div2k(images=2)
+    publish(server, tmp_path, monkeypatch, {"DIV2K": [hr | {"body": zip_of({name: b"evil"})}, *others]})
+    with pytest.raises(SystemExit, match="2"):
+        data.download.main(["DIV2K"])
+    assert f"DIV2K_train_HR.zip: member {name!r} would be extracted outside the folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["table.json", "DIV2K_train_HR.zip"]
+
+
 def test_scale_that_a_training_set_lacks(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -445,6 +497,7 @@ def test_failing_loose_file_exits_2_with_one_line(
     del server.files["/Set12/01.png"]
     with pytest.raises(SystemExit, match="2"):
         data.download.main(["Set12"])
+    assert not (tmp_path / "testsets").exists()
     assert capsys.readouterr().err.endswith(
         f"error: {server.url('/Set12/01.png')}: expected the file, found HTTP status 404 Not Found\n"
     )

@@ -6,12 +6,12 @@ The one place that knows how other tools wrap a network's weights.
 import os
 import pickle
 import re
-import struct
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ WRAPPERS = ("params_ema", "params", "state_dict")  # BasicSR's and KAIR's, the b
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint file, on the CPU; nothing in it is executed.
+    """The content of a checkpoint file, a pickle or safetensors by its suffix, on the CPU; nothing in it is executed.
 
     Raises:
         UserError: the file is missing, damaged, or holds anything but tensors and plain values.
@@ -30,8 +30,13 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, struct.error, pickle.UnpicklingError) as error:
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load(path.read_bytes())
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: not a readable checkpoint (damaged, or with objects that could run code)") from error
+    except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dictionary of weights, found {type(content).__name__}")

@@ -1,11 +1,15 @@
 """Verified, resumable downloads and safe extraction; nothing incomplete ever stands under a final name."""
 
 import logging
+import lzma
 import re
+import shutil
 import stat
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import pooch
@@ -18,6 +22,15 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 64 * 1024
 TIMEOUT = (10, 60)  # seconds to connect, seconds without a byte
+FAILURES = {
+    requests.exceptions.InvalidSchema: "the address, or where it leads, is neither http nor https",
+    requests.exceptions.InvalidURL: "the address is not valid",
+    requests.exceptions.TooManyRedirects: "the server leads in a circle",
+    requests.exceptions.SSLError: "the server's certificate is not valid",
+    requests.exceptions.Timeout: "the server does not answer",
+    requests.exceptions.ChunkedEncodingError: "the connection broke off",
+    requests.exceptions.ConnectionError: "there is no connection to the server",
+}  # the more special kinds first
 
 
 def fetch(url: str, target: Path, *, size: int | None, sha256: str | None) -> Path:
@@ -37,17 +50,31 @@ def fetch(url: str, target: Path, *, size: int | None, sha256: str | None) -> Pa
 
     pooch.get_logger().setLevel(logging.WARNING)
     known = target.exists()
+    known_hash = sha256 and f"sha256:{sha256}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        known_hash = sha256 and f"sha256:{sha256}"
-        pooch.retrieve(url, known_hash=known_hash, fname=target.name, path=target.parent, downloader=download)
-    except ValueError as error:
+        with folder_for(target.parent):
+            pooch.retrieve(url, known_hash=known_hash, fname=target.name, path=target.parent, downloader=download)
+    except ValueError as error:  # pooch's, about the hash; a sentence of advice follows
         raise UserError(f"{url}: {str(error).partition('. ')[0]}") from error
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error})") from error
+        raise UserError(f"{target}: cannot be written ({error.strerror})") from error
     if sha256 is None and not known:
         logger.warning("%s: no checksum is published; the SHA-256 is %s", target, pooch.file_hash(target))
     return target
+
+
+@contextmanager
+def folder_for(folder: Path) -> Iterator[None]:
+    """Make a folder for what the block writes; if it fails, what was made for it and is empty goes again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # not empty: a part is kept, or another download is at work
+                path.rmdir()
+        raise
 
 
 def _transfer(url: str, part: Path, *, size: int | None) -> None:
@@ -63,12 +90,10 @@ def _transfer(url: str, part: Path, *, size: int | None) -> None:
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             _receive(response, part, url=url, have=have, size=size)
-    except requests.exceptions.InvalidSchema as error:
-        raise UserError(f"{url}: expected an http or https address, found another kind ({error})") from error
     except requests.RequestException as error:
         received = part.stat().st_size if part.exists() else 0
-        reason = getattr(error.args[0], "reason", error) if error.args else error
-        raise UserError(f"{url}: expected {expected}, found {received} when the transfer failed ({reason})") from error
+        reason = next((text for kind, text in FAILURES.items() if isinstance(error, kind)), "the transfer failed")
+        raise UserError(f"{url}: expected {expected}, found {received}, since {reason}") from error
     received = part.stat().st_size
     if size is not None and received != size:
         if received > size:
@@ -83,8 +108,8 @@ def _receive(response: requests.Response, part: Path, *, url: str, have: int, si
             part.unlink(missing_ok=True)
         raise UserError(f"{url}: expected the file, found HTTP status {response.status_code} {response.reason}")
     start = have if response.status_code == requests.codes.partial_content else 0
-    announced = response.headers.get("Content-Length")
-    if size is not None and announced is not None and start + int(announced) != size:
+    announced = response.headers.get("Content-Length", "")
+    if size is not None and announced.isdecimal() and start + int(announced) != size:
         raise UserError(f"{url}: expected {size} bytes, found {start + int(announced)} on the server")
     with (
         part.open("ab" if start else "wb") as file,
@@ -101,21 +126,24 @@ def extract_zip(archive: Path, folder: Path) -> None:
     """Extract `archive` into `folder`; its files appear there only once all of them are out and intact.
 
     Raises:
-        UserError: a member would land outside `folder` or is no plain file or folder, or the archive is damaged.
+        UserError: a member would land outside `folder` or is no plain file or folder, the archive is damaged, or the
+            disk is too small for what it holds.
     """
     try:
-        with zipfile.ZipFile(archive) as members:
+        with zipfile.ZipFile(archive) as members, folder_for(folder):
             for member in members.infolist():
                 _refuse_unsafe(archive, member)
-            folder.mkdir(parents=True, exist_ok=True)
+            needed, free = sum(member.file_size for member in members.infolist()), shutil.disk_usage(folder).free
+            if needed > free:
+                raise UserError(f"{archive}: holds {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free")
             with tempfile.TemporaryDirectory(dir=folder, prefix=f".{archive.stem}-") as temporary:
                 members.extractall(temporary)
                 _move_into(Path(temporary), folder)
     # RuntimeError: encrypted or of an unknown compression; ValueError: names that are no text
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
-        raise UserError(f"{archive}: expected an intact zip archive, found a damaged one ({error})") from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+        raise UserError(f"{archive}: expected an intact zip archive, found a damaged or encrypted one") from error
     except OSError as error:
-        raise UserError(f"{archive}: cannot be extracted to {folder} ({error})") from error
+        raise UserError(f"{archive}: cannot be extracted to {folder} ({error.strerror})") from error
 
 
 def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo) -> None:

@@ -1,0 +1,128 @@
+"""Files of weights from strangers: no code of theirs runs, and nothing but weights comes out of them.
+
+Downloads and archives from strangers are in `test_download.py`.
+"""
+
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from models.model_plain import ModelPlain
+from tests.conftest import ROOT
+from utils.checkpoint import read, read_weights
+from utils.errors import UserError
+from utils.options import Options
+
+
+class Surprise:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def save_zip(content: object, path: Path) -> None:
+    torch.save(content, path)
+
+
+def save_legacy(content: object, path: Path) -> None:
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def save_pickle(content: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("save", [save_zip, save_legacy, save_pickle])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "wrap", [lambda surprise: surprise, lambda surprise: {"params": {"w": torch.ones(1), "x": surprise}}]
+)
+def test_a_file_that_would_run_code_is_refused_and_runs_nothing(
+    save: Callable[[object, Path], None], suffix: str, wrap: Callable[[Surprise], object], tmp_path: Path
+) -> None:
+    path, marker = tmp_path / f"weights{suffix}", tmp_path / "marker"
+    save(wrap(Surprise(marker)), path)
+    with pytest.raises(UserError, match=f"^{path}: not a readable checkpoint"):
+        read_weights(path)
+    assert not marker.exists()
+    if suffix == ".pth" and save is save_zip:
+        torch.load(path, weights_only=False)
+        assert marker.exists(), "the file was harmless, so the test shows nothing"
+
+
+def test_no_source_loads_a_pickle_in_another_way() -> None:
+    sources = [path for room in ("models", "data", "utils", "model_zoo") for path in (ROOT / room).glob("*.py")]
+    for path in [*sources, *ROOT.glob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        assert len(re.findall(r"(?<!safetensors\.)torch\.load\(", text)) == text.count("weights_only=True"), path
+        assert not any(word in text for word in ("pickle.load", "weights_only=False", "allow_pickle=True")), path
+
+
+def test_safetensors_are_read_wherever_weights_are(raw_options: dict[str, Any], tmp_path: Path) -> None:
+    source = ModelPlain(Options.model_validate(raw_options), device=torch.device("cpu")).student
+    nn.init.constant_(source.conv_first.weight, 0.25)
+    path = tmp_path / "student.safetensors"
+    safetensors.torch.save_file(source.state_dict(), path)
+    raw_options["path"]["pretrained_netG"] = str(path)
+    model = ModelPlain(Options.model_validate(raw_options), device=torch.device("cpu"))
+    model.restore()
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.student.state_dict().items())
+
+
+def saved(save: Callable[[object, Path], None], path: Path) -> bytes:
+    save({"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.float16)}, path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A good file of each kind, by its name."""
+    folder = tmp_path_factory.mktemp("good")
+    return {
+        "zip.pth": saved(save_zip, folder / "zip.pth"),
+        "legacy.pth": saved(save_legacy, folder / "legacy.pth"),
+        "flat.safetensors": saved(safetensors.torch.save_file, folder / "flat.safetensors"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@settings(max_examples=300, deadline=None, database=None)
+@given(data=st.data())
+def test_any_bytes_are_weights_or_a_user_error(
+    data: st.DataObject, files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = data.draw(st.sampled_from(sorted(files)))
+    content = files[name]
+    for _ in range(data.draw(st.integers(0, 4))):
+        position = data.draw(st.integers(0, len(content) - 1))
+        content = content[:position] + data.draw(st.binary(max_size=4)) + content[position + 1 :]
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+    try:
+        weights = read_weights(path)
+    except UserError as error:
+        assert str(error).startswith(f"{path}: ")
+        assert "\n" not in str(error)
+    else:
+        assert all(isinstance(value, torch.Tensor) for value in weights.values())
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for name in ("a.pth", "a.safetensors"):
+        with pytest.raises(UserError, match=f"^{tmp_path}/{name}: there is no such checkpoint$"):
+            read(tmp_path / name)
