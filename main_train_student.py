@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from data.dataset_sr import define_crops, define_taught, define_tests, training_batches
+from data.image_check import check_experiments
 from models.model_plain import ModelPlain, check_networks
 from models.profiling import profile_steps
 from models.training import Training
@@ -35,6 +36,7 @@ def main() -> None:
         log_to_terminal(quiet=not dist.is_main())
         for options in experiments:
             check_networks(options)
+        check_experiments(experiments)
         data = [(define_crops(options), define_tests(options)) for options in experiments]
         for options, (crops, tests) in zip(experiments, data, strict=True):
             model = ModelPlain(options, device=device)

@@ -20,9 +20,10 @@ from data.folders import (
     Pair,
     check_distinct,
     check_known_count,
-    check_sizes,
     derived_folder,
+    file_version,
     list_images,
+    lr_folder,
     make_bicubic_lr,
     pair_images,
 )
@@ -32,7 +33,6 @@ from utils import dist
 from utils.errors import UserError
 from utils.evaluate import Restore
 from utils.images import image_size, read_image, to_image, to_tensor, unit_range
-from utils.metrics import SSIM_WINDOW
 from utils.options import Options, TestSet, TrainSet
 
 ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
@@ -63,17 +63,28 @@ class SRImages(Dataset[Item]):
         self.scale = scale
         self.channels = channels
         self.store = store
+        self.versions = {path: file_version(path) for pair in pairs for path in pair} if store is None else {}
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def pixels(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """LR and HR as (H, W, C) uint8."""
+        """LR and HR as (H, W, C) uint8.
+
+        Raises:
+            UserError: a file cannot be read, or is not what it was when this object was made.
+        """
         if self.store is None:
-            lr, hr = (read_image(path, channels=self.channels) for path in (self.pairs[index].L, self.pairs[index].H))
+            lr, hr = self._read(self.pairs[index].L), self._read(self.pairs[index].H)
         else:
             lr, hr = self.store[index], self.store[index + len(self)]
         return lr, hr[: self.scale * lr.shape[0], : self.scale * lr.shape[1]]
+
+    def _read(self, path: Path) -> np.ndarray:
+        image = read_image(path, channels=self.channels)
+        if file_version(path) != self.versions[path]:
+            raise UserError(f"{path}: the file was changed while it was in use")
+        return image
 
     def __getitem__(self, index: int) -> Item:
         lr, hr = self.pixels(index)
@@ -201,7 +212,7 @@ def sr_pairs(folder_H: Path, folder_L: Path | None, *, scale: int, cache: Path |
     if folder_L is not None:
         return pair_images(folder_H, folder_L, scale=scale)
     with dist.main_first():
-        return make_bicubic_lr(folder_H, derived_folder(folder_H, "LR_bicubic", cache=cache) / f"X{scale}", scale=scale)
+        return make_bicubic_lr(folder_H, lr_folder(folder_H, scale=scale, cache=cache), scale=scale)
 
 
 def define_pairs(dataset: TrainSet | TestSet, options: Options) -> list[Pair]:
@@ -218,15 +229,12 @@ def define_tests(options: Options) -> dict[str, SRImages]:
     """The test sets of the option file, by name.
 
     Raises:
-        UserError: as `sr_pairs`, or an image is too small for SSIM.
+        UserError: as `sr_pairs`, or two images have the same name.
     """
     sets = {}
     for test in options.datasets.tests:
         pairs = define_pairs(test, options)
-        files_H = [pair.H for pair in pairs]
-        check_distinct(files_H)
-        smallest = SSIM_WINDOW + 2 * options.scale
-        check_sizes(files_H, smallest=smallest, reason=f"{test.name}: what SSIM needs, {smallest} pixels,")
+        check_distinct(pair.H for pair in pairs)
         sets[test.name] = SRImages(pairs, scale=options.scale, channels=options.n_channels)
     return sets
 
@@ -234,8 +242,10 @@ def define_tests(options: Options) -> dict[str, SRImages]:
 def define_crops(options: Options) -> SRCrops:
     """The training crops of the option file, from the decoded-image store unless it says otherwise.
 
+    No image may be smaller than the crop, which `data.image_check` sees to.
+
     Raises:
-        UserError: as `sr_pairs` and `decoded`, an image is smaller than the crop, or the batch cannot be split.
+        UserError: as `sr_pairs` and `decoded`, or the batch cannot be split.
     """
     train = options.datasets.train
     if train.dataloader_batch_size % dist.world_size():
@@ -243,8 +253,6 @@ def define_crops(options: Options) -> SRCrops:
             f"datasets.train.dataloader_batch_size: {train.dataloader_batch_size} cannot be split over "
             f"{dist.world_size()} processes"
         )
-    files_H = list_images(Path(train.dataroot_H))
-    check_sizes(files_H, smallest=train.H_size, reason=f"datasets.train.H_size {train.H_size}")
     pairs = define_pairs(train, options)
     store = None if train.cache == "none" else define_store(pairs, options)
     images = SRImages(pairs, scale=options.scale, channels=options.n_channels, store=store)

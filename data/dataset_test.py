@@ -18,9 +18,10 @@ from torch.utils.data import Dataset
 
 from data.dataset_sr import SRImages, sr_pairs
 from data.folders import list_images
+from data.image_check import Demand, check_images
 from utils.errors import UserError
-from utils.images import image_size, jpeg_round_trip, read_as_stored, read_image, to_tensor
-from utils.metrics import luma
+from utils.images import jpeg_round_trip, read_as_stored, read_image, to_tensor
+from utils.metrics import luma, smallest_judged
 
 
 @dataclass(frozen=True)
@@ -143,18 +144,6 @@ def read_jpeg_gray(path: Path) -> np.ndarray:
     return luma(image).round().astype(np.uint8)
 
 
-def readable_images(folder: Path) -> list[Path]:
-    """The images of a folder, each of which has a readable header.
-
-    Raises:
-        UserError: otherwise.
-    """
-    files = list_images(folder)
-    for path in files:
-        image_size(path)
-    return files
-
-
 def define_task_images(degradation: Degradation, *, folder_lq: Path | None, folder_gt: Path | None) -> TaskImages:
     """The test images of a task, from at least one folder.
 
@@ -162,18 +151,23 @@ def define_task_images(degradation: Degradation, *, folder_lq: Path | None, fold
     artefact reduction degrade the images of `folder_gt`; `folder_lq` alone has no ground truth.
 
     Raises:
-        UserError: the folders hold no images that go together.
+        UserError: the folders hold no images, or none that go together; or as `check_images`.
     """
     task, channels = degradation.task, degradation.channels
     if folder_gt is None:
         assert folder_lq is not None
-        return LRImages(readable_images(folder_lq))
-    files = readable_images(folder_gt)
+        files = list_images(folder_lq)
+        check_images(Demand(path, read=read_as_stored) for path in files)
+        return LRImages(files)
+    if folder_lq is not None and degradation.kind != "sr":
+        raise UserError(f"--folder_lq: task {task} makes its own low-quality images from --folder_gt; give only one")
+    files = list_images(folder_gt)
+    smallest = smallest_judged(degradation.border)
+    judged = [Demand(path, smallest=smallest, reason=f"SSIM, which needs {smallest}") for path in files]
+    check_images(judged + [Demand(path) for path in (list_images(folder_lq) if folder_lq else [])])
     if degradation.kind == "sr":
         pairs = sr_pairs(folder_gt, folder_lq, scale=degradation.scale, cache=None)
         return SRImages(pairs, scale=degradation.scale, channels=channels)
-    if folder_lq is not None:
-        raise UserError(f"--folder_lq: task {task} makes its own low-quality images from --folder_gt; give only one")
     read = read_jpeg_gray if task == "jpeg_car" else partial(read_image, channels=channels)
     degrade = noisy(degradation.noise) if degradation.kind == "noise" else jpeg(degradation.jpeg)
     return Degraded(files, read=read, degrade=degrade)

@@ -1,7 +1,7 @@
 """Image folders: listing, pairing HR with LR by name, and making the LR images that are missing."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -26,19 +26,43 @@ def list_images(folder: Path) -> list[Path]:
     """All image files below `folder`, sorted.
 
     Raises:
-        UserError: the folder is missing or holds no image.
+        UserError: the folder is missing or holds no image, or it or one below it cannot be read.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder (python -m data.download fetches DIV2K, Set5 and others)")
-    images = sorted(path for path in folder.rglob("*") if is_image(path))
+    images = sorted(filter(is_image, files_below(folder)))
     if not images:
         raise UserError(f"{folder}: there is no image ({', '.join(sorted(EXTENSIONS))}) in this folder")
     return images
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`; links to folders are not followed, so they cannot lead in a circle."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(parent, name) for name in names)
+
+
 def is_image(path: Path) -> bool:
-    """Whether a path is an image file; names that begin with a dot are leftovers and other systems' notes."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    """Whether a file should be an image; names that begin with a dot are leftovers and other systems' notes."""
+    named = path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    return named and (path.is_file() or path.is_symlink())  # a link that leads nowhere is an image that is missing
+
+
+def file_version(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds: while they stay, a file is taken for the same.
+
+    Raises:
+        UserError: the file is not there any more.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return status.st_size, status.st_mtime_ns
 
 
 def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
@@ -93,13 +117,6 @@ def check_known_count(folder: Path, count: int) -> None:
         raise UserError(f"{folder}: {count} images, but the dataset of this name has {expected}")
 
 
-def check_sizes(files: Iterable[Path], *, smallest: int, reason: str) -> None:
-    """Raise a `UserError` that lists the images with fewer than `smallest` pixels in height or width."""
-    small = [f"{path.name} ({w}x{h})" for path in files for h, w in [image_size(path)] if min(h, w) < smallest]
-    if small:
-        raise UserError(f"{reason} is larger than these HR images: {shorten(small)}")
-
-
 def check_distinct(files: Iterable[Path]) -> None:
     """Raise a `UserError` unless results can be kept by the names of the files."""
     named: dict[str, Path] = {}
@@ -121,6 +138,11 @@ def derived_folder(folder_H: Path, kind: str, *, cache: Path | None) -> Path:
         resolved = folder_H.resolve()
         return resolved.with_name(f"{resolved.name}_{kind}")
     return cache / "_".join([*folder_H.resolve().parts[1:], kind])
+
+
+def lr_folder(folder_H: Path, *, scale: int, cache: Path | None) -> Path:
+    """Where the LR images are kept that are made of HR images which come without any."""
+    return derived_folder(folder_H, "LR_bicubic", cache=cache) / f"X{scale}"
 
 
 def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from data.folders import file_version
 from utils.errors import UserError
 from utils.images import image_size, read_image
 
@@ -134,8 +135,8 @@ def fingerprint(files: Sequence[Path], *settings: object) -> str:
     """A short name for exactly these files in this state, used with these settings."""
     digest = hashlib.sha256(repr(settings).encode())
     for path in files:
-        status = path.stat()
-        digest.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        size, time = file_version(path)
+        digest.update(f"{path.resolve()}\0{size}\0{time}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -325,12 +325,6 @@ class TestCrops:
         whole = crops.images[3]["H"]
         np.testing.assert_array_equal(whole[0], read_image(hr_folder / "3.png", channels=1)[:48, :64, 0])
 
-    def test_an_image_smaller_than_the_crop_is_listed(self, define: Callable[..., Options]) -> None:
-        with pytest.raises(
-            UserError, match=r"^datasets.train.H_size 52 is larger than these HR images: 0.png \(64x48\)"
-        ):
-            define_crops(define(H_size=52))
-
 
 # Warnings that depend on the machine: few cores; and Python 3.12 and later, about forking beside OpenCV's threads.
 @pytest.mark.filterwarnings("ignore:This DataLoader will create", "ignore:.*fork:DeprecationWarning")

@@ -5,6 +5,8 @@ restored to look like its original (`read_as_stored`) may also have alpha as a f
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 
@@ -19,18 +21,23 @@ from utils.errors import UserError
 
 EXIF_ORIENTATION = 0x0112
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
+JPEG_BEGIN, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # markers, which cannot occur among pixels
+TIFF_MODES = frozenset({"1", "L", "P", "I;16", "I;16B", "RGB", "CMYK", "YCbCr"})  # of others OpenCV changes the colours
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 
 def read_image(path: Path, *, channels: int) -> np.ndarray:
     """Read a file as (H, W, channels) uint8; colour becomes gray, and gray colour, where `channels` asks for it.
 
+    What becomes of alpha, 16 bits, CMYK and the like is in `docs/data.md`.
+
     Raises:
-        UserError: the file is missing or not an image that can be decoded.
+        UserError: the file is missing, cut off, not an image, or one whose colours OpenCV would change.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f"{path}: cannot be read as an image")
+    with header(path) as found:
+        if found.format == "TIFF" and found.mode not in TIFF_MODES:
+            raise UserError(f"{path}: a TIFF of colour mode {found.mode} is not read (save it as RGB)")
+    image = decode(path, cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR)
     return image[..., None] if channels == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -38,17 +45,12 @@ def read_as_stored(path: Path) -> np.ndarray:
     """Read a file with the channels and depth that it has: (H, W, C), C = 1 gray, 3 RGB or 4 RGBA, uint8 or uint16.
 
     Raises:
-        UserError: the file is missing, not an image that can be decoded, or of another depth.
+        UserError: the file is missing, cut off, not an image that can be decoded, or of another depth.
     """
-    try:
-        with Image.open(path) as header:
-            transparent = header.has_transparency_data
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image") from error
+    with header(path) as found:
+        transparent = found.has_transparency_data
     # Only without alpha does OpenCV turn an image upright.
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    if image is None:
-        raise UserError(f"{path}: cannot be read as an image")
+    image = decode(path, cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: expected 8 or 16 bits for each channel, found {image.dtype}")
     return swap_red_and_blue(image if image.ndim == 3 else image[..., None])
@@ -61,19 +63,60 @@ def swap_red_and_blue(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) as `read_image` will give them, from the file's header, without decoding the pixels.
+def decode(path: Path, flags: int) -> np.ndarray:
+    """The pixels of a file in OpenCV's order, (H, W) or (H, W, C).
+
+    Raises:
+        UserError: the file is missing, cut off, or not an image.
+    """
+    try:
+        content = path.read_bytes()
+        if is_cut_off_jpeg(content):
+            raise UserError(f"{path}: the file is cut off")
+        if not content.startswith(JPEG_BEGIN):
+            flags |= cv2.IMREAD_IGNORE_ORIENTATION  # it depends on OpenCV's version which of the others it turns
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except (OSError, cv2.error) as error:
+        raise unreadable(path, error) from error
+    if image is None:
+        raise unreadable(path)
+    return image
+
+
+def is_cut_off_jpeg(content: bytes) -> bool:
+    """Whether a JPEG ends before its pixels do: OpenCV makes up the rest; of other formats it refuses such files."""
+    return content.startswith(JPEG_BEGIN) and content.rfind(JPEG_END) < content.rfind(JPEG_SCAN)
+
+
+@contextmanager
+def header(path: Path) -> Iterator[Image.Image]:
+    """What a file says of its image, by Pillow, which decodes no pixels for it.
 
     Raises:
         UserError: the file is not an image.
     """
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            # OpenCV turns a JPEG upright as it reads it; of other formats, Pillow would decode the pixels to tell.
-            quarter_turn = image.format == "JPEG" and image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image") from error
+            yield image
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception | None = None) -> UserError:
+    """What to raise about a file that is no image, with the system's reason where it has one."""
+    reason = getattr(error, "strerror", None)
+    return UserError(f"{path}: cannot be read as an image" + (f" ({reason})" if reason else ""))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) as `read_image` will give them, from the file's header, without decoding the pixels.
+
+    Raises:
+        UserError: the file is not an image.
+    """
+    with header(path) as found:
+        width, height = found.size
+        quarter_turn = found.format in {"JPEG", "MPO"} and found.getexif().get(EXIF_ORIENTATION, 1) >= 5
     return (width, height) if quarter_turn else (height, width)
 
 

@@ -34,6 +34,11 @@ def psnr(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
     return decibels(mean_squared_error(cut_border(image, border), cut_border(reference, border)))
 
 
+def smallest_judged(border: int) -> int:
+    """Pixels in height and width that an image needs, its border included, for SSIM to have one window."""
+    return SSIM_WINDOW + 2 * border
+
+
 def ssim(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
     """Structural similarity (Wang et al., TIP 2004): Gaussian 11x11 windows of sigma 1.5, the mean over channels.
 
@@ -42,7 +47,7 @@ def ssim(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
     """
     image, reference = (cut_border(x, border).astype(np.float64) for x in (image, reference))
     if min(image.shape[:2]) < SSIM_WINDOW:
-        raise UserError(f"SSIM needs {SSIM_WINDOW + 2 * border} pixels in height and width")
+        raise UserError(f"SSIM needs {smallest_judged(border)} pixels in height and width")
     return float(
         structural_similarity(
             image,
