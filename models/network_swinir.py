@@ -20,6 +20,8 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
 STRIP_PIXELS = 128**2  # LR pixels that are up-sampled at once in inference; the peak of memory for large images
 STRIP_MARGIN = 3  # LR rows that an output row depends on: 1 for each convolution before up-sampling, less after it
 NUM_FEATURES = 64  # channels of the reconstruction
+MAX_BLOCKS = 1000  # the largest published SwinIR has 54
+MAX_NUMBERS = 1e9  # 4 GB, and four times that in training
 UPSCALES = {"pixelshuffle": (2, 3, 4, 8), "pixelshuffledirect": (2, 3, 4, 8), "nearest+conv": (2, 4)}
 
 
@@ -147,6 +149,7 @@ class SwinIR(nn.Module):
             depths=depths,
             num_heads=num_heads,
             window_size=window_size,
+            mlp_ratio=mlp_ratio,
             grid=grid,
             upscale=upscale,
             upsampler=upsampler,
@@ -296,12 +299,15 @@ def check_arguments(
     depths: Sequence[int],
     num_heads: Sequence[int],
     window_size: int,
+    mlp_ratio: float,
     grid: int,
     upscale: int,
     upsampler: str | None,
     resi_connection: str,
 ) -> None:
     """Raise a `ValueError` that names the arguments of `SwinIR` which do not go together."""
+    blocks = sum(depths)
+    numbers = blocks * ((4 + 2 * mlp_ratio) * embed_dim**2 + window_size**4 + (window_size * grid) ** 2)
     indivisible = [heads for heads in num_heads if embed_dim % heads]
     scales = UPSCALES.get(upsampler, ()) if upsampler else (upscale,)
     problems = {
@@ -309,6 +315,11 @@ def check_arguments(
         f"embed_dim {embed_dim} is not a multiple of num_heads {indivisible}": indivisible,
         f"img_size {grid} is not a multiple of window_size {window_size}": (
             grid < 1 or max(grid, window_size) % min(grid, window_size)
+        ),
+        f"mlp_ratio {mlp_ratio} leaves no hidden channel of embed_dim {embed_dim}": mlp_ratio * embed_dim < 1,
+        f"depths of {blocks} blocks in all are more than {MAX_BLOCKS:,}": blocks > MAX_BLOCKS,
+        f"embed_dim, depths, img_size and window_size make {numbers:.0e} parameters and masks, which fit no memory": (
+            numbers > MAX_NUMBERS
         ),
         f"upsampler {upsampler!r} is none of {', '.join(map(repr, UPSCALES))}": not scales,
         f"upsampler {upsampler!r} makes upscale {scales}, not {upscale}": upscale not in scales,

@@ -42,31 +42,31 @@ def make_image(height: int, width: int, *, seed: int, channels: int = 3) -> np.n
     )
 
 
-@pytest.fixture
-def hr_folder(tmp_path: Path) -> Path:
-    """Six HR images of 48x64 pixels."""
-    return write_hr_images(tmp_path / "HR")
-
-
-def write_hr_images(folder: Path) -> Path:
-    """The images of `hr_folder`."""
+def write_images(folder: Path) -> Path:
+    """Six HR images of 48x64 pixels; returns their folder."""
     for index in range(6):
         write_image(folder / f"{index:04d}.png", make_image(48, 64, seed=index))
     return folder
 
 
 @pytest.fixture
+def hr_folder(tmp_path: Path) -> Path:
+    """A folder of six HR images."""
+    return write_images(tmp_path / "HR")
+
+
+@pytest.fixture
 def raw_options(tmp_path: Path, hr_folder: Path) -> dict[str, Any]:
-    """A complete option file at toy scale: a student of 2 RSTBs, six images, ten iterations."""
-    return toy_options(tmp_path, hr_folder)
+    """The toy options on `hr_folder`."""
+    return toy_options(hr_folder, root=tmp_path / "runs")
 
 
-def toy_options(folder: Path, hr_folder: Path) -> dict[str, Any]:
-    """The options of `raw_options`, whose runs go into `folder`."""
+def toy_options(hr_folder: Path, *, root: Path) -> dict[str, Any]:
+    """A complete option file at toy scale: a student of 2 RSTBs, a few images, ten iterations."""
     return {
         "task": "toy",
         "scale": 4,
-        "path": {"root": str(folder / "runs")},
+        "path": {"root": str(root)},
         "datasets": {
             "train": {
                 "name": "toy_train",

@@ -19,7 +19,7 @@ import main_train_student
 from models.distillation import Translators
 from models.select_network import define_G, define_teacher
 from models.summary import count_parameters
-from tests.conftest import make_image, toy_options, write_hr_images
+from tests.conftest import make_image, toy_options, write_images
 from utils.evaluate import bicubic
 from utils.images import read_image, to_image, to_tensor, unit_range
 from utils.metrics import luma, psnr
@@ -37,7 +37,7 @@ CHROMIUM = shutil.which("chromium")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of three finished tasks: two seeds of one method, and feature distillation."""
     folder = tmp_path_factory.mktemp("report")
-    raw = toy_options(folder, write_hr_images(folder / "HR"))
+    raw = toy_options(write_images(folder / "HR"), root=folder / "runs")
     raw["path"]["pretrained_netTeacher"] = str(folder / "teacher.pth")
     torch.save(fill_(define_teacher(Options.model_validate(raw)), 1).state_dict(), folder / "teacher.pth")
     changes: list[dict[str, Any]] = [{}, {"manual_seed": 1}, {"distillation_type": "feature"}]

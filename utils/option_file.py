@@ -12,11 +12,15 @@ from pydantic import ValidationError
 from utils.errors import UserError
 from utils.options import TEACHERS, Options, Section, TestSet
 
+LONGEST = 200  # characters of a key or value that a message shows
+
 # Pydantic's wording where it would puzzle a reader of JSON.
 EXPECTED = {
     "model_type": "should be a section in braces",
     "model_attributes_type": "should be a section in braces",
     "string_pattern_mismatch": "should consist of letters, digits, '_', '.', '+' and '-'",
+    "string_too_short": "should not be empty",
+    "string_too_long": "should have at most {max_length} characters",
     "too_short": "should have at least {min_length} entries",
     "too_long": "should have at most {max_length} entries",
 }
@@ -33,7 +37,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Options:
     except OSError as error:
         raise UserError(f"{path}: the option file cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
+        raise UserError(f"{path}: cannot be read as JSON: {printable(str(error))}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: the brackets are nested too deeply") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: the file should hold one JSON object")
     for override in overrides:
@@ -101,7 +107,7 @@ def describe(error: ValidationError) -> str:
     """The first problem in one sentence that names the key, what was found and what was expected."""
     problems = error.errors(include_url=False)
     first, more = problems[0], len(problems) - 1
-    key = dotted(first["loc"])
+    key = printable(dotted(first["loc"]))
     if first["type"] == "extra_forbidden":
         text = f"{key}: unknown key; {suggest(first['loc'])}"
     elif first["type"] == "missing":
@@ -112,8 +118,14 @@ def describe(error: ValidationError) -> str:
         text = f"{key}: {first['ctx']['error']}".removeprefix(": ")
     else:
         expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input ")).format(**first.get("ctx", {}))
-        text = f"{key}: {expected}, but is {json.dumps(first['input'], default=repr)}"
+        text = f"{key}: {expected}, but is {printable(json.dumps(first['input'], default=repr))}"
     return text + (f" (and {more} more)" if more else "")
+
+
+def printable(text: str) -> str:
+    """Text from an option file, fit for one line: without its control characters, and not too long."""
+    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 def suggest(loc: tuple[int | str, ...]) -> str:

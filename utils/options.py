@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
@@ -25,11 +24,22 @@ def not_a_boolean(value: Any) -> Any:
     return value
 
 
+def without_control_characters(value: str) -> str:
+    """Refuse what no file system takes, and what would break the lines of the log."""
+    if any(ord(character) < 32 for character in value):
+        raise ValueError(f"should be a path without control characters, but is {json.dumps(value)}")
+    return value
+
+
+LARGEST = 10**9  # no count in an option file comes near it, and what is computed from counts stays in 64 bits
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(without_control_characters)]
 Channels = Annotated[Literal[1, 3], BeforeValidator(not_a_boolean)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-PerRSTB = Annotated[list[PositiveInt], Field(min_length=1)]
-NAME = r"^\w[\w.+-]*$"  # of a file or folder, so no slashes and no leading dots
-RSTBPair = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
+PerRSTB = Annotated[list[Count], Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]  # of a folder: no slashes, no leading dots
+RSTBPair = Annotated[list[Whole], Field(min_length=2, max_length=2)]
 
 
 class Section(BaseModel):
@@ -43,15 +53,15 @@ class Section(BaseModel):
 class PathOptions(Section):
     """Folders and files."""
 
-    root: str = "superresolution"
+    root: PathText = "superresolution"
     """Folder of the task folders."""
-    pretrained_netG: str | None = None
+    pretrained_netG: PathText | None = None
     """Weights that the student starts from; ignored once the task has a checkpoint of its own."""
-    pretrained_netE: str | None = None
+    pretrained_netE: PathText | None = None
     """Weights that the student's moving average starts from; without them, those of `pretrained_netG`."""
-    pretrained_netTeacher: str | None = None
+    pretrained_netTeacher: PathText | None = None
     """Weights of the frozen teacher."""
-    cache: str | None = None
+    cache: PathText | None = None
     """Folder for files derived from the datasets; without it, beside each dataset."""
 
     @property
@@ -65,28 +75,28 @@ class TestSet(Section):
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    name: str = Field(pattern=NAME)
+    name: Name
     """Name in the log, in metrics.jsonl and of the folder of restored images."""
     dataset_type: Literal["sr"] = "sr"
     """Kind of degradation."""
-    dataroot_H: str
+    dataroot_H: PathText
     """Folder of HR images."""
-    dataroot_L: str | None = None
+    dataroot_L: PathText | None = None
     """Folder of LR images, paired by name with or without `x<scale>`; null: made by MATLAB-compatible bicubic."""
 
 
 class TrainSet(TestSet):
     """The dataset for training, of which random crops are used."""
 
-    H_size: PositiveInt = 192
+    H_size: Count = 192
     """Height and width of the HR crop, in pixels; a multiple of the scale."""
     cache: Literal["memmap", "none"] = "memmap"
     """memmap: decode every image once into a file, of which crops are slices; none: decode for each crop."""
     dataloader_shuffle: bool = True
     """Whether each epoch goes through the images in a new random order."""
-    dataloader_num_workers: NonNegativeInt = 4
+    dataloader_num_workers: Annotated[int, Field(ge=0, le=256)] = 4
     """Processes that load data, for each training process."""
-    dataloader_batch_size: PositiveInt = 32
+    dataloader_batch_size: Annotated[int, Field(gt=0, le=65_536)] = 32
     """Crops of one iteration, over all training processes together."""
 
 
@@ -128,19 +138,19 @@ class Network(Section):
 
     net_type: Literal["swinir", "swinir_student"] = "swinir"
     """SwinIR, or SwinIR with the student's widths and depths as defaults."""
-    img_size: PositiveInt = 64
+    img_size: Count = 64
     """LR height and width that the saved `attn_mask` buffers are written for; any size can be restored."""
-    patch_size: PositiveInt = 1
+    patch_size: Count = 1
     """Divides `img_size`; tokens are always single pixels."""
     in_chans: Channels = 3
     """Channels of the image; follows `n_channels`."""
-    embed_dim: PositiveInt = 96
+    embed_dim: Count = 96
     """Channels of the features."""
     depths: PerRSTB = [6, 6, 6, 6]
     """Swin Transformer blocks of each RSTB."""
     num_heads: PerRSTB = [6, 6, 6, 6]
     """Attention heads of each RSTB; each divides `embed_dim`."""
-    window_size: PositiveInt = 7
+    window_size: Count = 7
     """Height and width of the attention windows, in LR pixels."""
     mlp_ratio: PositiveFloat = 4.0
     """Hidden channels of the MLP over `embed_dim`."""
@@ -213,13 +223,13 @@ class TrainOptions(Section):
     """Loss between the student's output and the teacher's."""
     distill_lossfn_weight: NonNegativeFloat = 1.0
     """Weight of l_g_distill."""
-    start_distill_iter: NonNegativeInt = 0
+    start_distill_iter: Whole = 0
     """Iterations before l_g_distill joins."""
     feature_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
     """Loss between the student's RSTB features and the teacher's translated features."""
     feature_lossfn_weight: NonNegativeFloat = 1.0
     """Weight of l_g_feature."""
-    start_feature_iter: NonNegativeInt = 0
+    start_feature_iter: Whole = 0
     """Iterations before l_g_feature joins."""
     feature_pairs: Annotated[list[RSTBPair], Field(min_length=1)] = [[0, 0], [1, 1], [2, 2], [3, 3]]
     """Which features are compared, counted from 0: [student's RSTB, teacher's RSTB or entry of
@@ -245,26 +255,26 @@ class TrainOptions(Section):
     """Largest norm of the gradient of student and translators together; null: no limit."""
     G_scheduler_type: Literal["MultiStepLR"] = "MultiStepLR"
     """Learning-rate schedule."""
-    G_scheduler_milestones: list[PositiveInt] = []
+    G_scheduler_milestones: list[Count] = []
     """Iterations from which the learning rate is multiplied once more by gamma."""
-    G_scheduler_gamma: PositiveFloat = 0.5
+    G_scheduler_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Factor at each milestone."""
-    total_iter: PositiveInt
+    total_iter: Count
     """Iterations after which training stops."""
-    checkpoint_test: PositiveInt = 5000
+    checkpoint_test: Count = 5000
     """Iterations between validations."""
-    checkpoint_save: PositiveInt = 5000
+    checkpoint_save: Count = 5000
     """Iterations between checkpoints."""
-    checkpoint_print: PositiveInt = 200
+    checkpoint_print: Count = 200
     """Iterations between log lines."""
-    manual_seed: NonNegativeInt = 0
+    manual_seed: Whole = 0
     """Seed of weights, data order, crops and stochastic depth."""
 
 
 class Options(Section):
     """One experiment."""
 
-    task: str = Field(pattern=NAME)
+    task: Name
     """Name of the experiment and of its folder below `path.root`."""
     model: Literal["plain"] = "plain"
     """Training step: `models.model_plain.ModelPlain`."""
