@@ -5,9 +5,11 @@ processes: `torchrun --nproc_per_node=N main_train_student.py --opt ...`.
 """
 
 import argparse
+from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from pathlib import Path
 
-from data.dataset_sr import define_crops, define_taught, define_tests, training_batches
+from data.dataset_sr import SRCrops, SRImages, define_crops, define_taught, define_tests, training_batches
 from data.image_check import check_experiments
 from models.model_plain import ModelPlain, check_networks
 from models.profiling import profile_steps
@@ -15,6 +17,8 @@ from models.training import Training
 from utils import dist
 from utils.allocator import keep_freed_memory
 from utils.errors import exit_on_user_error
+from utils.interrupt import Interrupt
+from utils.lock import task_lock
 from utils.logger import log_to_terminal
 from utils.option_file import load_all
 
@@ -29,26 +33,34 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
     arguments = parser.parse_args()
 
-    with exit_on_user_error():
+    with exit_on_user_error(), Interrupt() as interrupt:
         experiments = load_all(arguments.opt, arguments.set)
         keep_freed_memory()
-        device = dist.start()
-        log_to_terminal(quiet=not dist.is_main())
-        for options in experiments:
-            check_networks(options)
-        check_experiments(experiments)
-        data = [(define_crops(options), define_tests(options)) for options in experiments]
-        for options, (crops, tests) in zip(experiments, data, strict=True):
-            model = ModelPlain(options, device=device)
-            model.restore()
-            if model.teacher is not None and options.train.teacher == "stored":
-                crops.taught = define_taught(crops.images, options, model.teacher_restore(), device)
-            batches = training_batches(crops, options, first_step=model.step)
-            if arguments.profile:
-                profile_steps(model, batches, steps=arguments.profile)
-            else:
-                Training(model, batches=batches, tests=tests, n_images=len(crops)).run()
-        dist.stop()
+        with dist.processes() as device:
+            log_to_terminal(quiet=not dist.is_main())
+            for options in experiments:
+                check_networks(options)
+            check_experiments(experiments)
+            data = [(define_crops(options), define_tests(options)) for options in experiments]
+            for options, (crops, tests) in zip(experiments, data, strict=True):
+                model = ModelPlain(options, device=device)
+                with task_lock(options.task_folder) if dist.is_main() else nullcontext():
+                    run(model, crops, tests, interrupt=interrupt, profile=arguments.profile)
+
+
+def run(
+    model: ModelPlain, crops: SRCrops, tests: Mapping[str, SRImages], *, interrupt: Interrupt, profile: int | None
+) -> None:
+    """Train one experiment from where its task stopped to its end, or profile some iterations."""
+    options = model.options
+    model.restore()
+    if model.teacher is not None and options.train.teacher == "stored":
+        crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)
+    with closing(training_batches(crops, options, first_step=model.step)) as batches:
+        if profile:
+            profile_steps(model, batches, steps=profile)
+        else:
+            Training(model, batches=batches, tests=tests, n_images=len(crops), interrupt=interrupt).run()
 
 
 if __name__ == "__main__":

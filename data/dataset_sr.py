@@ -5,7 +5,8 @@ and their files `L_path` and `H_path`.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import signal
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from data.folders import (
     check_distinct,
     check_known_count,
     derived_folder,
+    describe_files,
     file_version,
     list_images,
     lr_folder,
@@ -39,13 +41,14 @@ ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE
 
 
 class Item(TypedDict):
-    """One pair of images or crops, and the stored teacher's output where there is one."""
+    """One pair of images or crops; of a crop also where it lies in HR, and the stored teacher's output if any."""
 
     L: Tensor
     H: Tensor
     L_path: str
     H_path: str
     T: NotRequired[Tensor]
+    window: NotRequired[str]
 
 
 Batch = dict[str, Any]  # an `Item` whose tensors have a batch dimension and whose paths are lists
@@ -123,6 +126,8 @@ class SRCrops(Dataset["Item | UserError"]):
             return to_tensor(reorient(crop(image, factor * top, factor * left, factor * self.L_size), orientation))
 
         item = Item(L=window(lr, 1), H=window(hr, scale), L_path=str(pair.L), H_path=str(pair.H))
+        (y, x), size = (scale * top, scale * left), scale * self.L_size
+        item["window"] = f"[{y}:{y + size}, {x}:{x + size}]"
         if self.taught is not None:
             item["T"] = window(self.taught[draw.image], scale)
         return item
@@ -160,8 +165,8 @@ def gathered(values: list[Any]) -> Tensor | list[Any]:
     return torch.stack([value.movedim(0, -1) for value in values]).movedim(-1, 1)
 
 
-def training_batches(crops: SRCrops, options: Options, *, first_step: int) -> Iterator[Batch]:
-    """This process's part of each training batch, from `first_step` on.
+def training_batches(crops: SRCrops, options: Options, *, first_step: int) -> Generator[Batch]:
+    """This process's part of each training batch, from `first_step` on; closing it ends the worker processes.
 
     Raises:
         UserError: an image cannot be read.
@@ -183,13 +188,13 @@ def training_batches(crops: SRCrops, options: Options, *, first_step: int) -> It
         num_workers=train.dataloader_num_workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=single_threaded,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # the loader seeds its workers from it, and leaves the global generator alone
     )
     return raise_errors(loader)
 
 
-def raise_errors(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
+def raise_errors(batches: Iterable[Batch | UserError]) -> Generator[Batch]:
     """The batches, until one turns out to be an error."""
     for batch in batches:
         if isinstance(batch, UserError):
@@ -197,9 +202,11 @@ def raise_errors(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
         yield batch
 
 
-def single_threaded(_: int) -> None:
-    """Keep OpenCV's own threads out of a worker process: the workers are the parallelism."""
+def prepare_worker(_: int) -> None:
+    """Keep OpenCV's own threads out of a worker process, which is the parallelism, and let only the run end it."""
     cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process, but the run's last step needs its batch
+        signal.signal(number, signal.SIG_IGN)
 
 
 def sr_pairs(folder_H: Path, folder_L: Path | None, *, scale: int, cache: Path | None) -> list[Pair]:
@@ -219,10 +226,12 @@ def define_pairs(dataset: TrainSet | TestSet, options: Options) -> list[Pair]:
     """The pairs of one dataset of the option file.
 
     Raises:
-        UserError: as `sr_pairs`.
+        UserError: as `sr_pairs`, or the processes of the run see different files.
     """
     folder_L = None if dataset.dataroot_L is None else Path(dataset.dataroot_L)
-    return sr_pairs(Path(dataset.dataroot_H), folder_L, scale=options.scale, cache=options.path.cache_folder)
+    pairs = sr_pairs(Path(dataset.dataroot_H), folder_L, scale=options.scale, cache=options.path.cache_folder)
+    dist.check_same(dataset.name, describe_files([pair.H for pair in pairs]))
+    return pairs
 
 
 def define_tests(options: Options) -> dict[str, SRImages]:

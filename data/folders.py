@@ -1,5 +1,6 @@
 """Image folders: listing, pairing HR with LR by name, and making the LR images that are missing."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +131,12 @@ def shorten(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
     return ", ".join(ordered[:5]) + more
+
+
+def describe_files(files: Sequence[Path]) -> str:
+    """How many files there are, and a fingerprint of their names and sizes: equal for copies of one dataset."""
+    listing = "".join(f"{path.name} {path.stat().st_size}\n" for path in files)
+    return f"{len(files):,} images (fingerprint {hashlib.sha256(listing.encode()).hexdigest()[:8]})"
 
 
 def derived_folder(folder_H: Path, kind: str, *, cache: Path | None) -> Path:

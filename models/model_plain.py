@@ -21,7 +21,7 @@ from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainab
 from models.network_swinir import SwinIR
 from models.select_network import define_G, define_teacher
 from models.spandrel_teacher import SpandrelTeacher
-from utils import checkpoint, dist
+from utils import checkpoint, checkpoint_sets, dist
 from utils.errors import UserError
 from utils.evaluate import Dataset, ImageResult, OnImage, Restore, evaluate, restorer
 from utils.images import unit_range
@@ -40,6 +40,8 @@ class ModelPlain:
         ema: its exponential moving average, E.
         trainable: student and translators as one module, which DistributedDataParallel wraps.
         step: iterations done.
+        bad_steps: how many of them, up to the last, were skipped in a row.
+        faults: the crops for which the last one was skipped.
         part: makes a context for each named part of a step, so that profilers see it.
 
     Raises:
@@ -49,7 +51,8 @@ class ModelPlain:
     def __init__(self, options: Options, *, device: torch.device) -> None:
         self.options = options
         self.device = device
-        self.step = 0
+        self.step = self.bad_steps = 0
+        self.faults: list[str] = []
 
         torch.manual_seed(options.train.manual_seed)
         self.student = define_G(options)
@@ -74,11 +77,10 @@ class ModelPlain:
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """One iteration on this process's part of a batch; `L` (B, C, H, W), `H` (B, C, s*H, s*W).
 
+        Where loss or gradient are not finite on any process, all leave weights, average and optimizer as they were.
+
         Returns:
             The losses that were active and `G_loss`, scalars on the device, of this process's part.
-
-        Raises:
-            UserError: the loss is not finite; the weights are still those of the last iteration.
         """
         step = self.step + 1
         self._seed(step)
@@ -93,19 +95,25 @@ class ModelPlain:
                 answered = self.parallel(lr_image, features)
         with self.part("losses"):
             losses = self.objective(answered, taught, hr_image, step)
-        if not torch.isfinite(losses["G_loss"]):
-            raise UserError(f"iteration {step:,}: G_loss is {losses['G_loss'].item()}; images {batch['H_path']}")
-
         with self.part("backward"):
             self.optimizer.zero_grad(set_to_none=True)
             losses["G_loss"].backward()
+            norm = nn.utils.get_total_norm([p.grad for p in self.trainable.parameters() if p.grad is not None])
+            finite = not dist.any_process(not torch.isfinite(losses["G_loss"] + norm))  # waits for the device, once
         with self.part("optimizer and EMA"):
-            if self.options.train.G_optimizer_clipgrad is not None:
-                nn.utils.clip_grad_norm_(self.trainable.parameters(), self.options.train.G_optimizer_clipgrad)
-            self.optimizer.step()
-            self.average(list(self.ema.parameters()), list(self.student.parameters()), None)
+            if finite:
+                self._update(norm)
+        self.bad_steps = 0 if finite else self.bad_steps + 1
+        self.faults = [] if finite else find_faults(batch, answered.image, hr_image)
         self.step = step
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _update(self, norm: Tensor) -> None:
+        """Let the gradient, of this norm, change the weights, and those their average."""
+        if self.options.train.G_optimizer_clipgrad is not None:
+            nn.utils.clip_grads_with_norm_(self.trainable.parameters(), self.options.train.G_optimizer_clipgrad, norm)
+        self.optimizer.step()
+        self.average(list(self.ema.parameters()), list(self.student.parameters()), None)
 
     def _ask_teacher(self, batch: Mapping[str, Any], lr_image: Tensor) -> TeacherSignal:
         """The teacher's answer: from the batch (`T`), where it was stored, or now."""
@@ -165,30 +173,36 @@ class ModelPlain:
         """
         modules = {label: module.state_dict() for label, module in self.parts().items()}
         kind = self.options.train.distillation_type
-        state = {"parts": list(modules), "distillation_type": kind, "optimizer": self.optimizer.state_dict()}
-        checkpoint.save(self.options.models_folder, self.step, {**modules, "state": state})
+        state = {
+            "distillation_type": kind,
+            "optimizer": self.optimizer.state_dict(),
+            "bad_steps": self.bad_steps,
+        }
+        checkpoint_sets.save(self.options.models_folder, self.step, {**modules, "state": state})
 
     def restore(self) -> None:
-        """Continue from the newest complete checkpoint of the task, or start from the pretrained weights, if any.
+        """Continue from the newest intact checkpoint of the task, or start from the pretrained weights, if any.
 
         Raises:
-            UserError: a file is missing, damaged, or belongs to other networks.
+            UserError: no checkpoint is intact, the networks are others, or the processes see different folders.
         """
         folder = self.options.models_folder
-        found = checkpoint.newest(folder)
+        found = checkpoint_sets.newest(folder)
+        dist.check_same(str(folder), f"a checkpoint of iteration {found[0]:,}" if found else "no checkpoint")
         if found is None:
             load_pretrained(self.student, self.options.path.pretrained_netG)
             self.ema.load_state_dict(self.student.state_dict())
             load_pretrained(self.ema, self.options.path.pretrained_netE)
             return
         self.step, state = found
+        self.bad_steps = state["bad_steps"]
         if state["distillation_type"] != self.options.train.distillation_type:
             raise UserError(
                 f"train.distillation_type: {folder} holds a run of type {state['distillation_type']!r}, not "
                 f"{self.options.train.distillation_type!r}; give the task another name"
             )
         for label, module in self.parts().items():
-            load_pretrained(module, str(checkpoint.part_path(folder, self.step, label)))
+            load_pretrained(module, str(checkpoint_sets.part_path(folder, self.step, label)))
         options = {key: self.optimizer.param_groups[0][key] for key in ("betas", "weight_decay")}
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer.param_groups[0].update(options)  # the option file's, should it have changed
@@ -272,6 +286,20 @@ def load_pretrained(network: nn.Module, path: str | None) -> None:
     if path is not None:
         checkpoint.load_weights(network, checkpoint.read_weights(Path(path)), source=Path(path))
         logger.info("loaded %s", path)
+
+
+def find_faults(batch: Mapping[str, Any], image: Tensor, hr_image: Tensor) -> list[str]:
+    """The crops, of all processes, that make the loss infinite or NaN: all of the batch if no single one does.
+
+    Args:
+        batch: its files `H_path` and windows `window`.
+        image: what the student made of it, (B, C, s*H, s*W).
+        hr_image: the ground truth, of the same shape.
+    """
+    names = [f"{path} {window}" for path, window in zip(batch["H_path"], batch["window"], strict=True)]
+    finite = (image.detach() - hr_image).flatten(1).isfinite().all(1).tolist()
+    crops = dist.gather(list(zip(names, finite, strict=True)))
+    return [name for name, is_finite in crops if not is_finite] or [name for name, _ in crops]
 
 
 def in_parallel(trainable: Trainable, objective: Objective) -> nn.Module:

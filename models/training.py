@@ -13,10 +13,12 @@ from models.cost import record_cost
 from models.feature_maps import record_feature_maps
 from models.model_plain import ModelPlain, learning_rate
 from models.summary import count_parameters
-from utils import dist
+from utils import checkpoint_sets, dist
 from utils.environment import record_environment
+from utils.errors import UserError
 from utils.evaluate import Dataset, ImageResult
 from utils.images import write_image
+from utils.interrupt import Interrupt, Interrupted
 from utils.machine import machine_name
 from utils.record import Record
 
@@ -30,44 +32,63 @@ class Training:
         batches: this process's part of each batch, from the model's step on.
         tests: the test sets by name.
         n_images: training images, of which an epoch consists.
+        interrupt: what may ask the run to end.
     """
 
     def __init__(
-        self, model: ModelPlain, *, batches: Iterator[Mapping[str, Any]], tests: Mapping[str, Dataset], n_images: int
+        self,
+        model: ModelPlain,
+        *,
+        batches: Iterator[Mapping[str, Any]],
+        tests: Mapping[str, Dataset],
+        n_images: int,
+        interrupt: Interrupt,
     ) -> None:
         self.model = model
         self.options = model.options
         self.batches = batches
         self.tests = tests
         self.n_images = n_images
+        self.interrupt = interrupt
+        self.saved = model.step
         self.record: Record | None = None  # the main process's, while it runs
         self.seconds = self.data_seconds = 0.0
 
     def run(self) -> None:
-        """Train, validate, log and save until the end.
+        """Train, validate, log and save until the end, or until the run is asked to end.
 
         Raises:
-            UserError: an image cannot be read, a loss is not finite, or a file cannot be written.
+            UserError: an image cannot be read, a file cannot be written, or too many iterations had to be skipped.
+            Interrupted: the run was asked to end; its last iteration is saved.
         """
         if dist.is_main():
             self.record = self._start_record()
         try:
+            with self.interrupt.deferred():
+                self._iterate()
+        finally:
+            if self.record:
+                self.record.close()
+
+    def _iterate(self) -> None:
+        train = self.options.train
+        try:
             self._log_start()
-            train = self.options.train
             if self._validation_was_cut_off():
                 self._validate()
             while self.model.step < train.total_iter:
-                losses = self._timed_step()
-                if self._due(train.checkpoint_print):
-                    self._log_losses(losses)
+                self._step()
+                if dist.any_process(self.interrupt.requested):
+                    raise Interrupted
                 if self._due(train.checkpoint_save):
                     self._save()  # before the validation, lest a test image cost the iterations so far
                 if self._due(train.checkpoint_test):
                     self._validate()
-            logger.info("done: iteration %s of %s", f"{self.model.step:,}", self.options.task)
-        finally:
-            if self.record:
-                self.record.close()
+        except Interrupted:
+            self._save()
+            logger.info("stopped after iteration %s of %s, which is saved", f"{self.model.step:,}", self.options.task)
+            raise
+        logger.info("done: iteration %s of %s", f"{self.model.step:,}", self.options.task)
 
     def _start_record(self) -> Record:
         """The record, with where the iterations to come are made and what the student costs there."""
@@ -102,6 +123,14 @@ class Training:
     def _due(self, every: int) -> bool:
         return self.model.step % every == 0 or self.model.step == self.options.train.total_iter
 
+    def _step(self) -> None:
+        """One iteration, recorded."""
+        losses = self._timed_step()
+        if self.model.faults:
+            self._report_skipped()
+        elif self._due(self.options.train.checkpoint_print):
+            self._log_losses(losses)
+
     def _timed_step(self) -> dict[str, Tensor]:
         start = time.perf_counter()
         batch = next(self.batches)
@@ -124,22 +153,58 @@ class Training:
             self.record.losses(named, epoch=self._epoch, step=step, lr=learning_rate(self.options.train, step))
             self.record.time(step=step, seconds=self.seconds, data_seconds=self.data_seconds)
 
-    def _validate(self) -> None:
-        for name, dataset in self.tests.items():
-
-            def keep(image: np.ndarray, result: ImageResult, folder: str = name) -> None:
-                write_image(self.options.task_folder / "images" / folder / f"{result.name}.png", image)
-
-            results = self.model.validate(dataset, on_image=keep)
-            if self.record:
-                self.record.validation(name, results, epoch=self._epoch, step=self.model.step)
+    def _report_skipped(self) -> None:
+        model, limit = self.model, self.options.train.max_bad_steps
         if self.record:
-            record_feature_maps(self.model, self.tests)
+            self.record.skipped(model.faults, epoch=self._epoch, step=model.step, in_a_row=model.bad_steps)
+        if model.bad_steps > limit:
+            raise UserError(
+                f"iteration {model.step:,}: loss or gradient was infinite or NaN in {model.bad_steps} iterations in a "
+                f"row, more than train.max_bad_steps ({limit}); checkpoints are intact: lower train.G_optimizer_lr, or "
+                "set train.G_optimizer_clipgrad"
+            )
+
+    def _validate(self) -> None:
+        with self.interrupt.immediate():
+            for name, dataset in self.tests.items():
+                self._validate_on(name, dataset)
+            if self.record:
+                record_feature_maps(self.model, self.tests)
+        if self._best() == self.model.step:
+            self._save()
+
+    def _validate_on(self, name: str, dataset: Dataset) -> None:
+        def keep(image: np.ndarray, result: ImageResult) -> None:
+            write_image(self.options.task_folder / "images" / name / f"{result.name}.png", image)
+
+        results = self.model.validate(dataset, on_image=keep)
+        if self.record:
+            self.record.validation(name, results, epoch=self._epoch, step=self.model.step)
+
+    def _best(self) -> int | None:
+        """The best iteration, as the option file judges, of those saved and the present one."""
+        figure = self.options.train.checkpoint_keep_best
+        if self.record is None or figure is None:
+            return None
+        saved = checkpoint_sets.complete(self.options.models_folder)
+        return self.record.best(next(iter(self.tests)), figure, among={*saved, self.model.step})
 
     def _save(self) -> None:
-        if dist.is_main():
-            self.model.save()
-        dist.barrier()
+        """Save the present iteration, unless that is done, and delete the checkpoints that are no longer wanted."""
+        if self.record is None or self.saved == self.model.step:
+            return
+        if not self._due(self.options.train.checkpoint_print):
+            self.record.time(step=self.model.step, seconds=self.seconds, data_seconds=self.data_seconds)
+        self.record.sync()
+        self.model.save()
+        self.saved = self.model.step
+        self._delete_unwanted()
+
+    def _delete_unwanted(self) -> None:
+        folder, count = self.options.models_folder, self.options.train.checkpoint_keep_last
+        if count is not None:  # none after this iteration counts: they were passed over when the run was resumed
+            saved = [step for step in checkpoint_sets.complete(folder) if step <= self.model.step]
+            checkpoint_sets.delete_others(folder, {*saved[-count:], self._best()})
 
 
 def describe_device(device: torch.device) -> str:

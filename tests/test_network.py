@@ -18,7 +18,7 @@ from models.network_swinir_student import SwinIR_Student
 from models.select_network import network_from_weights
 from models.summary import count_parameters
 from tests.conftest import GOLDEN
-from utils import checkpoint
+from utils import checkpoint, checkpoint_sets
 from utils.errors import UserError
 
 TINY: dict[str, Any] = {
@@ -105,7 +105,7 @@ def test_checkpoints_load_in_the_published_code_and_in_spandrel(variant: str, tm
         published.load_state_dict(network.state_dict(), strict=True)
         torch.testing.assert_close(published(lr_image), expected, rtol=0, atol=1e-5)
 
-        checkpoint.save(tmp_path, 5, {"G": network.state_dict()})
+        checkpoint_sets.save(tmp_path, 5, {"G": network.state_dict()})
         descriptor = ModelLoader(device="cpu").load_from_file(tmp_path / "5_G.pth").eval()
         assert descriptor.scale == network.upscale
         torch.testing.assert_close(descriptor.model(lr_image), expected, rtol=0, atol=1e-5)

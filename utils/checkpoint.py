@@ -1,11 +1,6 @@
-"""Checkpoints on disk: `<step>_G.pth`, `_E.pth`, `_P.pth` and `_state.pth`, written whole or not at all.
+"""Reading files of weights, ours and others': the one place that knows how other tools wrap a network's."""
 
-The one place that knows how other tools wrap a network's weights.
-"""
-
-import os
 import pickle
-import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +12,6 @@ from torch import Tensor, nn
 
 from utils.errors import UserError
 
-STATE = re.compile(r"\d+_state\.pth")
 WRAPPERS = ("params_ema", "params", "state_dict")  # BasicSR's and KAIR's, the better weights first
 
 
@@ -78,47 +72,3 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: Pa
         shown = "; ".join(textwrap.shorten(line, 200, placeholder=" ...") for line in differences[:3])
         more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise UserError(f"{source}: these weights do not fit the network: {shown}{more}") from error
-
-
-def part_path(folder: Path, step: int, part: str) -> Path:
-    """`<step>_<part>.pth`."""
-    return folder / f"{step}_{part}.pth"
-
-
-def save(folder: Path, step: int, parts: Mapping[str, dict[str, Any]]) -> None:
-    """Write the parts of one checkpoint; the last one's name appears last, so it marks the checkpoint complete.
-
-    Raises:
-        UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, content in parts.items():
-        path = part_path(folder, step, part)
-        partial = path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
-
-
-def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """The last complete checkpoint: its step and its state, whose `parts` names the other files; None in a new folder.
-
-    Raises:
-        UserError: there are checkpoints, but each lacks one of its files, or the newest is damaged.
-    """
-    steps = sorted(int(path.name.partition("_")[0]) for path in folder.glob("*_state.pth") if STATE.match(path.name))
-    for step in reversed(steps):
-        state = read(part_path(folder, step, "state"))
-        if all(part_path(folder, step, part).is_file() for part in state["parts"]):
-            return step, state
-    if steps:
-        raise UserError(
-            f"{folder}: no checkpoint is complete; restore the missing files, or give the task another name"
-        )
-    return None

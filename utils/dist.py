@@ -1,6 +1,7 @@
 """One process or many: what torchrun started, asked in one place."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +15,31 @@ from utils.errors import UserError
 
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=6)  # while the main process makes LR images or stores of a whole dataset
+PEER_IS_GONE = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)
+
+
+class LostProcessError(UserError):
+    """One of the processes has ended, and the others cannot do without."""
+
+
+@contextmanager
+def processes() -> Iterator[torch.device]:
+    """This process's device, and the company of the others inside the block, where torchrun started several.
+
+    Raises:
+        UserError: there are more processes than GPUs.
+        LostProcessError: another process has ended.
+    """
+    device = start()
+    try:
+        yield device
+    except RuntimeError as error:
+        if not PEER_IS_GONE.search(str(error)):
+            raise
+        raise LostProcessError(
+            f"process {rank()} has lost another one, and torchrun's summary says which ended first ({error})"
+        ) from error
+    stop()
 
 
 def start() -> torch.device:
@@ -29,7 +55,7 @@ def start() -> torch.device:
             raise UserError(f"torchrun: {device} is asked for, but there are {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
     return device
 
 
@@ -87,3 +113,24 @@ def mean(values: Tensor) -> Tensor:
         torch.distributed.all_reduce(values)
         values = values / world_size()
     return values
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set on any of the processes; the same answer on all, without waiting for a GPU."""
+    if world_size() == 1:
+        return flag
+    flags = torch.tensor(int(flag))
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    return bool(flags)
+
+
+def check_same(what: str, seen: str) -> None:
+    """See that something is the same for every process.
+
+    Raises:
+        UserError: it is not; raised by every process, with what the first two that differ have seen.
+    """
+    everyone = gather([seen])
+    for other, theirs in enumerate(everyone):
+        if theirs != everyone[0]:
+            raise UserError(f"{what}: process 0 sees {everyone[0]}, but process {other} sees {theirs}")

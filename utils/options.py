@@ -265,8 +265,16 @@ class TrainOptions(Section):
     """Iterations between validations."""
     checkpoint_save: Count = 5000
     """Iterations between checkpoints."""
+    checkpoint_keep_last: Count | None = None
+    """How many of the newest checkpoints stay; older ones are deleted. null: all stay. With 2 or more, a damaged
+    checkpoint costs one interval."""
+    checkpoint_keep_best: Literal["psnr", "ssim", "psnr_y", "ssim_y"] | None = None
+    """Figure by which E's validation on the first test set finds the best checkpoint, which is then never deleted; an
+    iteration that is the best so far is saved, be it between the intervals."""
     checkpoint_print: Count = 200
     """Iterations between log lines."""
+    max_bad_steps: Whole = 10
+    """Iterations in a row that may be skipped because loss or gradient is infinite or NaN; one more ends the run."""
     manual_seed: Whole = 0
     """Seed of weights, data order, crops and stochastic depth."""
 
@@ -341,6 +349,12 @@ class Options(Section):
             )
         if isinstance(self.netTeacher, SpandrelNetwork) and self.path.pretrained_netTeacher is None:
             raise ValueError("path.pretrained_netTeacher: missing, but netTeacher.net_type is 'spandrel'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> "Options":
+        if self.train.checkpoint_keep_best is not None and not self.datasets.tests:
+            raise ValueError("train.checkpoint_keep_best: there is no test set in datasets to judge by")
         return self
 
     def save(self, path: Path) -> None:

@@ -4,14 +4,18 @@
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from utils.evaluate import ImageResult, average
-from utils.logger import Journal, kair_position, log_to_file, stop_log_file
+from utils.files import sync
+from utils.logger import Journal, kair_position, keep_log, log_to_file, stop_log_file
 from utils.options import Options
 
 logger = logging.getLogger(__name__)
+
+KAIR_TEST = "Average PSNR"
 
 
 class Record:
@@ -28,16 +32,23 @@ class Record:
         self.folder = options.task_folder
         self.metrics = Journal(self.folder / "metrics.jsonl")
         self.timing = Journal(self.folder / "timing.jsonl")
+        self.log_path = self.folder / "train.log"
         self.folder.mkdir(parents=True, exist_ok=True)
         if step < options.train.total_iter:  # a run that adds nothing leaves what it finds
             options.save(self.folder / "options.json")
         for journal in (self.metrics, self.timing):
             journal.keep(lambda record: record["iter"] <= step)
-        self.log = log_to_file(self.folder / "train.log")
+        keep_log(self.log_path, lambda iteration, _: iteration <= step)
+        self.log = log_to_file(self.log_path)
 
     def close(self) -> None:
         """End the log file."""
         stop_log_file(self.log)
+
+    def sync(self) -> None:
+        """Put what was recorded on the disk, before a checkpoint that will not have it recorded again."""
+        for path in (self.metrics.path, self.timing.path, self.log_path):
+            sync(path)
 
     def seconds(self) -> tuple[float, float]:
         """What the iterations so far have taken, and how much of it was waiting for data."""
@@ -49,6 +60,16 @@ class Record:
         terms = " ".join(f"{name}: {value:.3e}" for name, value in losses.items())
         logger.info("<%s, lr:%.3e> %s", kair_position(epoch=epoch, step=step), lr, terms)
         self.metrics.write({"kind": "train", "epoch": epoch, "iter": step, "lr": lr, **losses})
+
+    def skipped(self, crops: Sequence[str], *, epoch: int, step: int, in_a_row: int) -> None:
+        """Write which crops made an iteration's loss or gradient infinite or NaN, so that it was skipped."""
+        logger.warning(
+            "<%s> loss or gradient not finite: iteration skipped (%d in a row), crops: %s",
+            kair_position(epoch=epoch, step=step),
+            in_a_row,
+            ", ".join(crops),
+        )
+        self.metrics.write({"kind": "skipped", "epoch": epoch, "iter": step, "crops": list(crops)})
 
     def time(self, *, step: int, seconds: float, data_seconds: float) -> None:
         """Write how long the iterations so far have taken."""
@@ -62,15 +83,29 @@ class Record:
             for label, m in means.items()
         )
         position = kair_position(epoch=epoch, step=step)
-        logger.info("<%s, Average PSNR : %.2fdB> %s: %s", position, means["E"]["psnr"], dataset, details)
+        logger.info("<%s, %s : %.2fdB> %s: %s", position, KAIR_TEST, means["E"]["psnr"], dataset, details)
         for label, of_label in results.items():
             record = {"kind": "test", "iter": step, "dataset": dataset, "weights": label}
             self.metrics.write(record | means[label] | {"images": [asdict(result) for result in of_label]})
 
     def forget_partial_validation(self, step: int, *, datasets: int) -> bool:
         """Whether the validation of `step` was cut off; what was written of it is forgotten."""
-        tests = [record for record in self.metrics.read() if (record["kind"], record["iter"]) == ("test", step)]
-        if len(tests) == 2 * datasets:
+
+        def of_it(record: Mapping[str, Any]) -> bool:
+            return (record["kind"], record["iter"]) == ("test", step)
+
+        if sum(map(of_it, self.metrics.read())) == 2 * datasets:
             return False
-        self.metrics.keep(lambda record: record not in tests)
+        self.metrics.keep(lambda record: not of_it(record))
+        keep_log(self.log_path, lambda iteration, line: iteration != step or KAIR_TEST not in line)
         return True
+
+    def best(self, dataset: str, figure: str, *, among: Collection[int]) -> int | None:
+        """Which of the iterations `among` had the highest mean of a figure in E's validation; the first, if several."""
+        tests = [
+            record
+            for record in self.metrics.read()
+            if record["iter"] in among
+            and (record["kind"], record.get("dataset"), record.get("weights")) == ("test", dataset, "E")
+        ]
+        return max(tests, key=lambda record: record[figure])["iter"] if tests else None

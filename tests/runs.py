@@ -1,0 +1,194 @@
+"""Training runs as real processes, forked from one that has imported everything, and what they come to."""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from fill import fill_
+
+import main_train_student
+from models.select_network import define_teacher
+from tests.conftest import ROOT, toy_options, write_images
+from utils.logger import Journal
+from utils.options import Options
+
+FORKED = multiprocessing.get_context("forkserver")  # a fork of a process that has imported torch costs no seconds
+FORKED.set_forkserver_preload(["tests.runs"])
+
+
+class Run:
+    """An option file at toy scale in a folder of its own, whose task can be run, ended in any way, and compared.
+
+    Args:
+        folder: where images, options, derived files and results go.
+        raw: changes to the toy options, section by section.
+    """
+
+    def __init__(self, folder: Path, **raw: Any) -> None:
+        options = toy_options(folder / "HR", root=folder / "runs")
+        options["path"] |= {"cache": str(folder / "cache"), "pretrained_netTeacher": str(folder / "teacher.pth")}
+        options["netG"]["drop_path_rate"] = 0.3
+        options["train"] |= {"distillation_type": "feature", "total_iter": 60, "checkpoint_test": 20}
+        for section, changes in raw.items():
+            for key, value in changes.items():
+                options[section][key] = options[section][key] | value if isinstance(value, dict) else value
+        self.folder = folder
+        self.cache = folder / "cache"
+        self.task = Path(options["path"]["root"]) / "toy"
+        self.models = self.task / "models"
+        self.output = folder / "output.txt"
+        self.options = folder / "toy.json"
+        self.options.write_text(json.dumps(options))
+        if not (folder / "HR").exists():
+            write_images(folder / "HR")
+            teacher = define_teacher(Options.model_validate(options))
+            torch.save(fill_(teacher, 1).state_dict(), folder / "teacher.pth")
+
+    def start(self, *overrides: str) -> BaseProcess:
+        """Run the training script in a new process."""
+        self.output.unlink(missing_ok=True)
+        arguments = ["--opt", str(self.options), *(["--set", *overrides] if overrides else [])]
+        process = FORKED.Process(target=run_script, args=(arguments, self.output))
+        process.start()
+        return process
+
+    def torchrun(self, processes: int, *overrides: str, restarts: int = 0) -> "subprocess.Popen[bytes]":
+        """Run the training script in several processes; `{rank}` in an override is each one's number."""
+        script = f"{sys.executable} main_train_student.py --opt {self.options}"
+        script += f" --set {' '.join(overrides)}".replace("{rank}", "$RANK") if overrides else ""
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        with self.output.open("wb") as output:
+            return subprocess.Popen(
+                [*launcher, f"--max-restarts={restarts}", "--no-python", "sh", "-c", f"exec {script}"],
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def finish(self, *overrides: str) -> None:
+        """Run the task to its end."""
+        process = self.start(*overrides)
+        process.join()
+        assert process.exitcode == 0, self.output.read_text()
+
+    def reset(self) -> None:
+        """Forget the task and everything that was derived from the images."""
+        for path in (self.task, self.cache):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """The lines of one kind of metrics.jsonl so far."""
+        records = Journal(self.task / "metrics.jsonl").read()
+        return [record for record in records if record["kind"] == kind]
+
+    def results(self) -> "Results":
+        """What the finished task has left."""
+        last = max(int(path.name.partition("_")[0]) for path in self.models.glob("*_checkpoint.json"))
+        parts = {path.name: torch.load(path, weights_only=True) for path in self.models.glob(f"{last}_*.pth")}
+        return Results((self.task / "metrics.jsonl").read_bytes(), kair_lines(self.task / "train.log"), parts)
+
+
+class Results:
+    """The figures, the log without its times, and the last checkpoint of a task."""
+
+    def __init__(self, metrics: bytes, log: list[str], parts: dict[str, Any]) -> None:
+        self.metrics = metrics
+        self.log = log
+        self.parts = parts
+
+    def differences(self, other: "Results") -> list[str]:
+        """What is not the same, bit for bit."""
+        compared = {
+            "metrics.jsonl": self.metrics == other.metrics,
+            "train.log": self.log == other.log,
+            "last checkpoint": equal(self.parts, other.parts),
+        }
+        return [name for name, same in compared.items() if not same]
+
+
+def run_script(arguments: Sequence[str], output: Path) -> None:
+    """`main_train_student.py` with its output in a file; runs in a forked process."""
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    torch.set_num_threads(1)
+    sys.argv = ["main_train_student.py", *arguments]
+    main_train_student.main()
+
+
+def kair_lines(log: Path) -> list[str]:
+    """The lines that speak of an iteration, without their time."""
+    return re.findall(r"<epoch:.*", log.read_text())
+
+
+def equal(first: Any, second: Any) -> bool:
+    """Whether nested dictionaries and lists of tensors and numbers are the same, bit for bit."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return bool(first == second)
+
+
+def wait_until(condition: Callable[[], Any], process: "BaseProcess | subprocess.Popen[bytes]") -> bool:
+    """Wait for a condition; whether it came true before the process ended."""
+    while not condition():
+        if (process.poll() if isinstance(process, subprocess.Popen) else process.exitcode) is not None:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+def children(pid: int | None) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_waiting(pid: int | None) -> bool:
+    """Whether a process has had nothing to do for some time: not even on a busy machine is it runnable."""
+    for _ in range(20):
+        time.sleep(0.02)
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            return False
+    return True
+
+
+def rank_pid(torchrun: "subprocess.Popen[bytes]", rank: int) -> int | None:
+    """The process of a rank, if it runs."""
+    for pid in children(torchrun.pid):
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if f"RANK={rank}".encode() in environment:
+            return pid
+    return None
+
+
+@contextmanager
+def small_disk(folder: Path, *, kilobytes: int) -> Iterator[None]:
+    """Make a folder a file system of its own, which is soon full.
+
+    Raises:
+        OSError: this needs root's rights.
+    """
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        raise OSError(mounted.stderr.strip())
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

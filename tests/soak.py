@@ -1,0 +1,238 @@
+"""Faults by the hundred, and what they cost: `python -m tests.soak` prints a table, in some minutes to an hour.
+
+The tests call the same functions with small numbers.
+"""
+
+import argparse
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.dataset_sr import define_crops, define_tests, training_batches
+from models.model_plain import ModelPlain
+from models.training import Training
+from tests.runs import Results, Run, rank_pid, small_disk, wait_until
+from utils import checkpoint_sets
+from utils.images import unit_range
+from utils.interrupt import Interrupt, Interrupted
+from utils.option_file import load
+from utils.tables import markdown
+
+FULL_DISK = "No space left on device"
+
+
+@dataclass
+class Outcome:
+    """How many faults were injected, where they struck, and what could not be made good."""
+
+    injected: int = 0
+    struck: dict[str, int] = field(default_factory=lambda: {"save": 0, "store": 0})
+    lost: list[str] = field(default_factory=list)
+
+
+def kill(folder: Path, *, count: int, seed: int) -> Outcome:
+    """Kill one run after another at random instants, in saves and while stores are built, until `count` kills are done.
+
+    Each run is started again until it ends, and what it ends with is compared with that of a run left alone.
+    """
+    run, rng, outcome = Run(folder), random.Random(seed), Outcome()
+    expected, seconds = left_alone(run)
+    while outcome.injected < count or run.task.exists():
+        process = run.start()
+        if outcome.injected < count:
+            if not run.task.exists() and rng.random() < 0.5:
+                wait_until(lambda: list(run.cache.rglob("*.partial")), process)
+            else:
+                process.join(rng.uniform(0, seconds))
+                if rng.random() < 0.5:
+                    wait_until(lambda: list(run.models.glob("*.partial")), process)
+            process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            outcome.injected += 1
+            outcome.struck["save"] += bool(list(run.models.glob("*.partial")))
+            outcome.struck["store"] += bool(list(run.cache.rglob("*.partial")))
+        else:
+            outcome.lost += judge(run, process.exitcode, expected)
+            run.reset()
+    return outcome
+
+
+def left_alone(run: Run) -> tuple[Results, float]:
+    """What a run ends with when nothing is done to it, and how many seconds it takes."""
+    begin = time.monotonic()
+    run.finish()
+    seconds = time.monotonic() - begin
+    results = run.results()
+    run.reset()
+    return results, seconds
+
+
+def judge(run: Run, exitcode: int | None, expected: Results) -> list[str]:
+    """What an ended run has lost."""
+    return expected.differences(run.results()) if exitcode == 0 else [run.output.read_text()]
+
+
+def damage(folder: Path, *, count: int, seed: int) -> Outcome:
+    """Flip a bit of one file of a checkpoint or cut it short; what is read then should be the one before, or the same.
+
+    The same, since a bit of a manifest may leave all that it says of the files true.
+    """
+    rng, outcome = random.Random(seed), Outcome()
+    for step in (5, 10):
+        weights = {"w": torch.rand(50, generator=torch.Generator().manual_seed(step))}
+        checkpoint_sets.save(folder, step, {"G": weights, "E": weights, "P": weights, "state": {"step": step}})
+    files = checkpoint_sets.members(folder)[10]
+    originals = {path: path.read_bytes() for path in files}
+    for _ in range(count):
+        path = rng.choice(files)
+        data = bytearray(originals[path])
+        at = rng.randrange(len(data))
+        if rng.random() < 0.5:
+            del data[at:]
+        else:
+            data[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        outcome.injected += 1
+        found = checkpoint_sets.newest(folder)
+        expected = 10 if path.suffix == ".json" and checkpoint_sets.find_fault(folder, 10) is None else 5
+        if found != (expected, {"step": expected}):
+            outcome.lost.append(f"{path.name}, byte {at}: read {found}")
+        path.write_bytes(originals[path])
+    return outcome
+
+
+def poison(folder: Path, *, count: int, seed: int) -> Outcome:
+    """Make NaN of targets in random iterations, until `count` are poisoned, in runs left alone and runs cut in two.
+
+    Both should end alike, finite, having skipped just those iterations.
+    """
+    rng, outcome = random.Random(seed), Outcome()
+    run = Run(folder, train={"total_iter": 12, "checkpoint_save": 3})
+    while outcome.injected < count:
+        steps = set(rng.sample(range(1, 13), rng.randint(1, 4)))
+        outcome.injected += len(steps)
+        run.reset()
+        train_poisoned(run, steps)
+        expected = run.results()
+        run.reset()
+        train_poisoned(run, steps, stop_after=rng.randint(1, 11))
+        train_poisoned(run, steps)
+        found = run.results()
+        outcome.lost += expected.differences(found)
+        skipped = {record["iter"] for record in run.records("skipped")}
+        weights = [weight for name in "GE" for weight in found.parts[f"12_{name}.pth"].values()]
+        if skipped != steps or not all(weight.isfinite().all() for weight in weights):
+            outcome.lost.append(f"NaN in {steps}, skipped {skipped}")
+    return outcome
+
+
+def train_poisoned(run: Run, steps: set[int], *, stop_after: int | None = None) -> None:
+    """Train in this process, with a NaN in the target of one crop in each of some iterations."""
+    options = load(run.options)
+    model = ModelPlain(options, device=torch.device("cpu"))
+    model.restore()
+    crops, tests, interrupt = define_crops(options), define_tests(options), Interrupt()
+
+    def batches() -> Iterator[dict[str, Any]]:
+        for batch in training_batches(crops, options, first_step=model.step):
+            step = model.step + 1
+            interrupt.requested = step == stop_after
+            if step in steps:
+                batch["H"] = unit_range(batch["H"])
+                batch["H"][0, 0, 0, 0] = float("nan")
+            yield batch
+
+    with suppress(Interrupted):
+        Training(model, batches=batches(), tests=tests, n_images=len(crops), interrupt=interrupt).run()
+
+
+def fill_disk(folder: Path, *, count: int, seed: int) -> Outcome:
+    """Run on small disks, each of another size, that are made larger when they are full."""
+    rng, outcome = random.Random(seed), Outcome()
+    run = Run(folder, train={"checkpoint_save": 2}, path={"root": str(folder / "disk")})
+    (folder / "disk").mkdir()
+    expected, _ = left_alone(run)
+    while outcome.injected < count:
+        with small_disk(folder / "disk", kilobytes=rng.randint(1000, 6000)):
+            process = run.start()
+            process.join()
+            outcome.injected += 1
+            if process.exitcode != 2 or FULL_DISK not in run.output.read_text():
+                outcome.lost.append(f"not reported: {run.output.read_text()}")
+            subprocess.run(["mount", "-o", "remount,size=500m", str(folder / "disk")], check=True)
+            process = run.start()
+            process.join()
+            outcome.lost += judge(run, process.exitcode, expected)
+    return outcome
+
+
+def kill_ranks(folder: Path, *, count: int, seed: int) -> Outcome:
+    """Kill one of two ranks at a random instant, again and again; torchrun starts both anew."""
+    rng, outcome = random.Random(seed), Outcome()
+    run = Run(folder)
+    assert run.torchrun(2).wait() == 0, run.output.read_text()
+    expected = run.results()
+    while outcome.injected < count:
+        run.reset()
+        torchrun = run.torchrun(2, restarts=3)
+        for _ in range(3):
+            outcome.injected += kill_rank(run, torchrun, rng)
+        outcome.lost += judge(run, torchrun.wait(), expected)
+    return outcome
+
+
+def kill_rank(run: Run, torchrun: "subprocess.Popen[bytes]", rng: random.Random) -> bool:
+    """Kill either of two ranks some time after they have begun to train; whether they had not ended before."""
+    begun = run.output.read_text().count("training images")
+    wait_until(lambda: run.output.read_text().count("training images") > begun, torchrun)
+    time.sleep(rng.uniform(0, 1))
+    pid = rank_pid(torchrun, rng.randint(0, 1))
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+    return pid is not None
+
+
+FAULTS: dict[str, tuple[Callable[..., Outcome], int]] = {
+    "SIGKILL of a run": (kill, 200),
+    "bit flipped in, or end cut off, a checkpoint": (damage, 2000),
+    "NaN in an iteration": (poison, 200),
+    "SIGKILL of one of two ranks": (kill_ranks, 6),
+    "full disk": (fill_disk, 20),
+}
+
+
+def main() -> None:
+    """Inject the faults and print the table; a line of the log says how far it has come."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="seed of all that is random in it (default: 0)")
+    seed = parser.parse_args().seed
+    logging.disable(logging.WARNING)
+    rows = []
+    for title, (inject, count) in FAULTS.items():
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = inject(Path(folder), count=count, seed=seed)
+        for loss in outcome.lost:
+            sys.stderr.write(f"{title}: {loss}\n")
+        survived, lost = outcome.injected - len(outcome.lost), len(outcome.lost)
+        rows.append({"fault": title, "injected": str(outcome.injected), "survived": str(survived), "lost": str(lost)})
+        rows[-1]["seconds"] = f"{time.monotonic() - begin:.0f}"
+        sys.stderr.write(f"{rows[-1]}\n")
+    sys.stdout.write(f"{markdown(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()

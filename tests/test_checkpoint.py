@@ -1,0 +1,116 @@
+"""Sets of checkpoint files: whole or nothing, checked when they are read, and kept or deleted as asked."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runs import Run, small_disk
+from tests.soak import damage
+from utils import checkpoint_sets
+from utils.errors import UserError
+
+PARTS = {"G": {"w": torch.arange(6.0)}, "E": {"w": torch.ones(6)}, "state": {"bad_steps": 0}}
+
+
+def save(folder: Path, *steps: int) -> None:
+    for step in steps:
+        checkpoint_sets.save(folder, step, PARTS)
+
+
+def step_of(folder: Path) -> int | None:
+    found = checkpoint_sets.newest(folder)
+    return found and found[0]
+
+
+def test_a_new_folder_has_none(tmp_path: Path) -> None:
+    assert checkpoint_sets.newest(tmp_path / "models") is None
+
+
+def test_the_newest_is_found_by_number_and_leaves_no_other_files(tmp_path: Path) -> None:
+    (tmp_path / "5_G.pth.partial").write_bytes(b"of a save that was killed")
+    save(tmp_path, 9, 10)
+    assert step_of(tmp_path) == 10
+    assert sorted(path.name for path in tmp_path.glob("9*")) == [
+        "9_E.pth", "9_G.pth", "9_checkpoint.json", "9_state.pth"
+    ]  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+@pytest.mark.parametrize("missing", ["10_G.pth", "10_state.pth", "10_checkpoint.json"])
+def test_a_set_that_lacks_a_file_is_passed_over_and_reported(
+    missing: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, 5, 10)
+    (tmp_path / missing).unlink()
+    assert step_of(tmp_path) == 5
+    assert "passing over the checkpoint of iteration 10: " in caplog.text
+    assert missing in caplog.text
+
+
+def test_any_damaged_byte_and_any_truncation_is_noticed(tmp_path: Path) -> None:
+    outcome = damage(tmp_path, count=60, seed=0)
+    assert (outcome.injected, outcome.lost) == (60, [])
+
+
+def test_only_a_first_save_that_was_cut_off_lets_a_task_start_anew(tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    (tmp_path / "5_checkpoint.json").unlink()
+    (tmp_path / "best_G.pth").touch()
+    assert step_of(tmp_path) is None
+    (tmp_path / "10_G.pth").touch()
+    with pytest.raises(UserError, match="no checkpoint is complete and intact"):
+        checkpoint_sets.newest(tmp_path)
+    checkpoint_sets.delete_others(tmp_path, [])
+    save(tmp_path, 5)
+    (tmp_path / "5_G.pth").write_bytes(b"")
+    with pytest.raises(UserError, match="no checkpoint is complete and intact"):
+        checkpoint_sets.newest(tmp_path)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, which is soon full."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(small_disk(tmp_path / "disk", kilobytes=2000))
+        except OSError as error:
+            pytest.skip(f"a small disk cannot be mounted: {error}")
+        yield tmp_path / "disk"
+
+
+def test_a_full_disk_costs_nothing_that_was_saved(disk: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"checkpoint_save": 2})
+    run.finish()
+    expected = run.results()
+    run.reset()
+    on_disk = Run(tmp_path, path={"root": str(disk)}, train={"checkpoint_save": 2})
+    process = on_disk.start()
+    process.join()
+    assert process.exitcode == 2
+    message = on_disk.output.read_text()
+    assert "cannot be written (No space left on device)" in message
+    assert "Traceback" not in message
+    models = disk / "toy" / "models"
+    assert (step_of(models) or 0) >= 2
+    subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+    on_disk.finish()
+    assert expected.differences(on_disk.results()) == []
+
+
+def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
+    train = {
+        "total_iter": 12,
+        "checkpoint_save": 4,
+        "checkpoint_test": 3,
+        "checkpoint_keep_last": 2,
+        "checkpoint_keep_best": "psnr_y",
+    }
+    run = Run(tmp_path, train=train)
+    run.finish()
+    tests = [record for record in run.records("test") if record["weights"] == "E"]
+    best = max(tests, key=lambda record: record["psnr_y"])["iter"]
+    assert checkpoint_sets.complete(run.models) == sorted({best, 8, 12} if best not in {8, 12} else {8, 12})

@@ -1,0 +1,103 @@
+"""Several processes under torchrun on one machine: the losses of one, and faults of one that all of them survive."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import make_image
+from tests.runs import Run, rank_pid, wait_until
+from utils import checkpoint_sets
+from utils.images import write_image
+
+
+def assert_close(found: list[dict[str, Any]], expected: list[dict[str, Any]], *, tolerance: float) -> None:
+    assert [record["iter"] for record in found] == [record["iter"] for record in expected]
+    for record, theirs in zip(found, expected, strict=True):
+        for name, value in theirs.items():
+            if isinstance(value, float):
+                assert record[name] == pytest.approx(value, rel=tolerance), (record["iter"], name)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose losses do not depend on the number of processes."""
+    delayed = {"start_feature_iter": 3, "G_optimizer_clipgrad": 0.5}
+    return Run(tmp_path, netG={"drop_path_rate": 0.0}, train={"total_iter": 20, **delayed})
+
+
+def test_two_processes_stopped_and_four_that_go_on_give_the_losses_of_one(run: Run) -> None:
+    run.finish()
+    expected = {kind: run.records(kind) for kind in ("train", "test")}
+    run.reset()
+    two = run.torchrun(2)
+    assert wait_until(lambda: len(run.records("train")) >= 2, two)
+    two.send_signal(signal.SIGTERM)  # torchrun hands it on to every process
+    two.wait()
+    output = run.output.read_text()
+    (saved,) = checkpoint_sets.complete(run.models)[-1:]
+    assert saved < 20, "stopped too late to show anything"
+    assert f"stopped after iteration {saved} of toy, which is saved" in output
+    assert [record["iter"] for record in run.records("train")] == list(range(1, saved + 1))
+    four = run.torchrun(4)
+    assert four.wait() == 0, run.output.read_text()
+    assert_close(run.records("train"), expected["train"], tolerance=1e-5)
+    assert_close(run.records("test"), expected["test"], tolerance=1e-3)
+
+
+def test_a_killed_rank_ends_all_and_torchrun_goes_on_from_the_last_checkpoint(run: Run) -> None:
+    run.finish()
+    expected = run.records("train")
+    run.reset()
+    torchrun = run.torchrun(2, restarts=1)
+    for checkpoint in (5, 10):
+        assert wait_until(lambda name=f"{checkpoint}_checkpoint.json": (run.models / name).exists(), torchrun)
+        assert wait_until(lambda: rank_pid(torchrun, 1), torchrun)
+        os.kill(rank_pid(torchrun, 1) or 0, signal.SIGKILL)
+    assert torchrun.wait() != 0
+    output = run.output.read_text()
+    assert "continuing after iteration" in output
+    assert "process 0 has lost another one" in output
+    assert "Signal 9 (SIGKILL) received by PID" in output
+    run.finish()
+    assert_close(run.records("train"), expected, tolerance=1e-5)
+
+
+def test_a_rank_that_sees_other_files_is_found_at_the_start(run: Run, tmp_path: Path) -> None:
+    for rank, count in enumerate((6, 5)):
+        for index in range(count):
+            write_image(tmp_path / f"HR{rank}" / f"{index:04d}.png", make_image(48, 64, seed=index))
+    torchrun = run.torchrun(2, f"datasets.train.dataroot_H={tmp_path}/HR{{rank}}")
+    assert torchrun.wait() != 0
+    output = run.output.read_text()
+    assert "error: toy_train: process 0 sees 6 images (fingerprint " in output
+    assert "but process 1 sees 5 images (fingerprint " in output
+    assert not run.task.exists()
+
+
+def test_a_loss_that_is_nan_on_one_rank_is_skipped_by_all(run: Run, tmp_path: Path) -> None:
+    raw = json.loads(run.options.read_text())
+    raw["train"] |= {"start_distill_iter": 2, "max_bad_steps": 3, "checkpoint_save": 3}
+    run.options.write_text(json.dumps(raw))
+    (tmp_path / "teacher.pth").rename(tmp_path / "teacher0.pth")
+    spoil(tmp_path / "teacher0.pth", tmp_path / "teacher1.pth")
+    torchrun = run.torchrun(2, f"path.pretrained_netTeacher={tmp_path}/teacher{{rank}}.pth")
+    assert torchrun.wait() != 0
+    output = run.output.read_text()
+    assert output.count("error: iteration 6: loss or gradient was infinite or NaN in 4 iterations in a row") == 2
+    assert [record["iter"] for record in run.records("train")] == [1, 2]
+    assert [(record["iter"], len(record["crops"])) for record in run.records("skipped")] == [
+        (3, 4), (4, 4), (5, 4), (6, 4)
+    ]  # fmt: skip
+    assert all(weight.isfinite().all() for weight in run.results().parts["3_G.pth"].values())
+
+
+def spoil(path: Path, target: Path) -> None:
+    """Write weights of which one is NaN."""
+    weights = torch.load(path)
+    weights["conv_last.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(weights, target)

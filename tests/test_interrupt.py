@@ -1,0 +1,133 @@
+"""Signals, and two runs of one task: what real processes do."""
+
+import os
+import re
+import signal
+import socket
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_image
+from tests.runs import Run, children, is_waiting, wait_until
+from utils import checkpoint_sets
+from utils.images import write_image
+
+ENDED = "interrupted; the same command goes on from what is saved"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run of 30 iterations that saves at none but the last."""
+    return Run(tmp_path, train={"total_iter": 30, "checkpoint_save": 100, "checkpoint_test": 100})
+
+
+def send(process: BaseProcess, number: int) -> None:
+    assert process.pid is not None
+    assert process.exitcode is None
+    os.kill(process.pid, number)
+
+
+def end(process: BaseProcess, number: int, run: Run) -> None:
+    """Send a signal, and see that the process takes it for the end of a success."""
+    send(process, number)
+    process.join()
+    assert process.exitcode == 0, run.output.read_text()
+    assert run.output.read_text().splitlines()[-1] == ENDED
+
+
+def iterations(run: Run) -> list[int]:
+    return [record["iter"] for record in run.records("train")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_signal_saves_the_iteration_and_the_run_goes_on_from_it(number: int, workers: int, tmp_path: Path) -> None:
+    datasets = {"train": {"dataloader_num_workers": workers}}
+    run = Run(tmp_path, datasets=datasets, train={"total_iter": 30, "checkpoint_save": 100, "checkpoint_test": 100})
+    run.finish()
+    expected = run.results()
+    run.reset()
+    process = run.start()
+    assert wait_until(lambda: len(iterations(run)) >= 3, process)
+    if workers:  # as Ctrl-C and Slurm do it, which reach every process
+        for worker in children(process.pid):
+            os.kill(worker, number)
+    end(process, number, run)
+    (saved,) = checkpoint_sets.complete(run.models)
+    assert iterations(run) == list(range(1, saved + 1))
+    assert f"stopped after iteration {saved} of toy, which is saved" in (run.task / "train.log").read_text()
+    run.finish()
+    assert expected.differences(run.results()) == []
+
+
+def test_a_second_ctrl_c_does_not_wait_and_does_no_damage(tmp_path: Path) -> None:
+    run = Run(tmp_path, datasets={"train": {"dataloader_num_workers": 1}}, train={"checkpoint_save": 2})
+    run.finish()
+    expected = run.results()
+    run.reset()
+    process = run.start()
+    assert wait_until(lambda: list(run.models.glob("4_checkpoint.json")), process)
+    (worker,) = children(process.pid)
+    os.kill(worker, signal.SIGSTOP)  # as a file system that does not answer: the iteration cannot end
+    try:
+        assert wait_until(lambda: is_waiting(process.pid), process)
+        send(process, signal.SIGINT)
+        assert wait_until(lambda: is_waiting(process.pid), process)
+        send(process, signal.SIGINT)
+        process.join()
+    finally:
+        os.kill(worker, signal.SIGKILL)
+    assert process.exitcode == -signal.SIGINT
+    run.finish()
+    assert expected.differences(run.results()) == []
+
+
+def test_a_signal_cuts_a_validation_short_and_saves_what_came_before(tmp_path: Path) -> None:
+    for index in range(40):
+        write_image(tmp_path / "Test" / f"{index:02d}.png", make_image(120, 160, seed=index))
+    run = Run(
+        tmp_path,
+        datasets={"test": {"dataroot_H": str(tmp_path / "Test")}},
+        train={"total_iter": 4, "checkpoint_save": 100, "checkpoint_test": 3},
+    )
+    run.finish()
+    expected = run.results()
+    run.reset()
+    process = run.start()
+    images = run.task / "images" / "toy_test"
+    assert wait_until(lambda: list(images.glob("*.png")), process)
+    end(process, signal.SIGTERM, run)
+    assert len(list(images.glob("*.png"))) < 40
+    assert checkpoint_sets.complete(run.models) == [3]
+    assert run.records("test") == []
+    run.finish()
+    assert expected.differences(run.results()) == []
+
+
+def test_a_signal_while_a_store_is_built_ends_at_once(run: Run, tmp_path: Path) -> None:
+    for index in range(24):
+        write_image(tmp_path / "HR" / f"large{index:02d}.png", make_image(600, 800, seed=index))
+    process = run.start("train.total_iter=1")
+    assert wait_until(lambda: list(run.cache.rglob("*.partial")), process)
+    end(process, signal.SIGINT, run)
+    assert not run.task.exists()
+    assert not list(run.cache.rglob("*.u8"))
+    run.finish("train.total_iter=1")
+
+
+def test_a_second_run_of_a_task_is_refused_until_the_first_has_ended_in_whatever_way(run: Run) -> None:
+    first = run.start("train.total_iter=100000")
+    assert wait_until(lambda: iterations(run), first)
+    second = run.start()
+    second.join()
+    assert second.exitcode == 2
+    output = run.output.read_text()
+    assert f"toy: process {first.pid} on {socket.gethostname()} is running this task; wait for it to end" in output
+    first.kill()
+    first.join()
+    run.finish()
+    assert re.search(rf"process {first.pid} on \S+ ran this task and did not end properly", run.output.read_text())
+    run.finish()
+    assert "did not end properly" not in run.output.read_text()

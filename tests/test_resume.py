@@ -1,0 +1,62 @@
+"""A run that is killed again and again ends as if it had been left alone."""
+
+from pathlib import Path
+
+from tests.runs import Run, kair_lines
+from tests.soak import kill, poison
+
+
+def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
+    outcome = kill(tmp_path, count=20, seed=0)
+    assert outcome.lost == []
+    assert outcome.injected == 20
+    assert all(outcome.struck[where] for where in ("save", "store")), outcome
+
+
+def test_a_run_resumes_from_the_last_checkpoint_that_is_intact(tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"total_iter": 15})
+    run.finish()
+    expected = run.results()
+    (run.models / "15_G.pth").write_bytes((run.models / "15_G.pth").read_bytes()[:-1])
+    (run.models / "10_checkpoint.json").unlink()
+    run.finish()
+    assert expected.differences(run.results()) == []
+    output = run.output.read_text()
+    assert "passing over the checkpoint of iteration 15: 15_G.pth is damaged" in output
+    assert "continuing after iteration 5" in output
+
+
+def test_a_log_cut_off_in_a_validation_is_mended(tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"total_iter": 10, "checkpoint_test": 10})
+    run.finish()
+    expected = run.results()
+    whole = (run.task / "metrics.jsonl").read_text()
+    (run.task / "metrics.jsonl").write_text(whole[: whole.rindex("\n", 0, -1) + 30])  # the last line half written
+    with (run.task / "train.log").open("a") as log:
+        log.write("25-01-01 00:00:00.000 : <epoch:  9, it")
+    run.finish()
+    assert expected.differences(run.results()) == []
+    assert len(kair_lines(run.task / "train.log")) == 11
+
+
+def test_skipped_iterations_stay_skipped_when_the_run_is_resumed(tmp_path: Path) -> None:
+    outcome = poison(tmp_path, count=3, seed=1)
+    assert outcome.injected >= 3
+    assert outcome.lost == []
+
+
+def test_a_run_that_diverges_stops_with_its_checkpoints_intact(tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"total_iter": 5})
+    run.finish()
+    good = run.results()
+    diverges = Run(tmp_path, train={"G_optimizer_lr": 1e30, "max_bad_steps": 3, "checkpoint_save": 100})
+    process = diverges.start()
+    process.join()
+    assert process.exitcode == 2
+    error = diverges.output.read_text().splitlines()[-1]
+    assert error.startswith("error: iteration 10: loss or gradient was infinite or NaN in 4 iterations in a row")
+    skipped = diverges.records("skipped")
+    assert [record["iter"] for record in skipped] == [7, 8, 9, 10]
+    assert all(len(record["crops"]) == 4 and ".png [" in record["crops"][0] for record in skipped)
+    kept = diverges.results()
+    assert "last checkpoint" not in good.differences(kept)

@@ -1,0 +1,125 @@
+"""The checkpoints of a task, each a set of files that counts as a whole or not at all.
+
+A set consists of its parts, `<step>_G.pth`, `_E.pth`, `_P.pth` and `_state.pth`, and of the manifest
+`<step>_checkpoint.json`, which is written last and holds the SHA-256 of every part.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.checkpoint import read
+from utils.errors import UserError
+from utils.files import write_whole
+
+logger = logging.getLogger(__name__)
+
+MEMBER = re.compile(r"(\d+)_(?:[GEP]\.pth|state\.pth|checkpoint\.json)")
+
+
+def part_path(folder: Path, step: int, part: str) -> Path:
+    """`<step>_<part>.pth`."""
+    return folder / f"{step}_{part}.pth"
+
+
+def manifest_path(folder: Path, step: int) -> Path:
+    """`<step>_checkpoint.json`."""
+    return folder / f"{step}_checkpoint.json"
+
+
+def save(folder: Path, step: int, parts: Mapping[str, dict[str, Any]]) -> None:
+    """Write one checkpoint.
+
+    Raises:
+        UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
+    """
+    checksums = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob("*.partial"):  # of a save that was killed
+            leftover.unlink()
+        for part, content in parts.items():
+            buffer = io.BytesIO()
+            torch.save(content, buffer)
+            checksums[part] = checksum(buffer.getvalue())
+            write_whole(part_path(folder, step, part), buffer.getvalue())
+        write_whole(manifest_path(folder, step), json.dumps({"sha256": checksums}, indent=2).encode())
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the checkpoint of iteration {step:,} cannot be written ({error.strerror}); "
+            "earlier checkpoints are untouched"
+        ) from error
+
+
+def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """The last checkpoint that is complete and intact: its step and its state; None where there is none yet.
+
+    Those passed over are logged.
+
+    Raises:
+        UserError: there are checkpoints, but none of them is complete and intact.
+    """
+    steps = sorted(members(folder), reverse=True)
+    for step in steps:
+        fault = find_fault(folder, step)
+        if fault is None:
+            return step, read(part_path(folder, step, "state"))
+        logger.warning("%s: passing over the checkpoint of iteration %s: %s", folder, f"{step:,}", fault)
+    first_save_was_cut_off = len(steps) == 1 and not complete(folder)
+    if steps and not first_save_was_cut_off:
+        raise UserError(f"{folder}: no checkpoint is complete and intact; restore one, or give the task another name")
+    return None
+
+
+def find_fault(folder: Path, step: int) -> str | None:
+    """What is wrong with a checkpoint, if anything."""
+    manifest = manifest_path(folder, step)
+    if not manifest.exists():
+        return f"it is incomplete, {manifest.name} is missing"
+    try:
+        checksums = dict(json.loads(manifest.read_bytes())["sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return f"{manifest.name} is damaged"
+    for part, expected in checksums.items():
+        path = part_path(folder, step, part)
+        try:
+            found = checksum(path.read_bytes())
+        except OSError as error:
+            return f"{path.name} cannot be read ({error.strerror})"
+        if found != expected:
+            return f"{path.name} is damaged, its checksum is not that of {manifest.name}"
+    return None
+
+
+def checksum(data: bytes) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def members(folder: Path) -> dict[int, list[Path]]:
+    """The files of each checkpoint, be it complete or not; the manifest, where there is one, comes first."""
+    found: dict[int, list[Path]] = {}
+    for path in sorted(folder.glob("*_*")):
+        if match := MEMBER.fullmatch(path.name):
+            found.setdefault(int(match[1]), []).append(path)
+    return {step: sorted(paths, key=lambda path: path.suffix != ".json") for step, paths in found.items()}
+
+
+def complete(folder: Path) -> list[int]:
+    """The steps of the checkpoints that have been written whole, in their order."""
+    return sorted(step for step in members(folder) if manifest_path(folder, step).exists())
+
+
+def delete_others(folder: Path, kept: Collection[int | None]) -> None:
+    """Delete all checkpoints but those of the steps in `kept`: manifests first, lest half a set seem whole."""
+    for step, paths in members(folder).items():
+        if step not in kept:
+            for path in paths:
+                path.unlink()
