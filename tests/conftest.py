@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import main_train_student
 from utils.images import write_image
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,13 @@ def shared() -> Callable[[str], Path]:
         return SHARED / relative
 
     return path
+
+
+def train_here(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    """The training script in this process, which saves the seconds of importing torch."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["main_train_student.py", *map(str, arguments)])
+    main_train_student.main()
 
 
 def make_image(height: int, width: int, *, seed: int, channels: int = 3) -> np.ndarray:

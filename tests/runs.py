@@ -8,8 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from fill import fill_
 import main_train_student
 from models.select_network import define_teacher
 from tests.conftest import ROOT, toy_options, write_images
+from utils import checkpoint_sets
 from utils.logger import Journal
 from utils.options import Options
 
@@ -88,6 +88,10 @@ class Run:
         for path in (self.task, self.cache):
             shutil.rmtree(path, ignore_errors=True)
 
+    def checkpoint_size(self) -> int:
+        """Bytes of one checkpoint of the finished task."""
+        return sum(path.stat().st_size for path in checkpoint_sets.members(self.models).popitem()[1])
+
     def records(self, kind: str) -> list[dict[str, Any]]:
         """The lines of one kind of metrics.jsonl so far."""
         records = Journal(self.task / "metrics.jsonl").read()
@@ -95,7 +99,7 @@ class Run:
 
     def results(self) -> "Results":
         """What the finished task has left."""
-        last = max(int(path.name.partition("_")[0]) for path in self.models.glob("*_checkpoint.json"))
+        last = checkpoint_sets.complete(self.models)[-1]
         parts = {path.name: torch.load(path, weights_only=True) for path in self.models.glob(f"{last}_*.pth")}
         return Results((self.task / "metrics.jsonl").read_bytes(), kair_lines(self.task / "train.log"), parts)
 
@@ -176,19 +180,30 @@ def rank_pid(torchrun: "subprocess.Popen[bytes]", rank: int) -> int | None:
     return None
 
 
-@contextmanager
-def small_disk(folder: Path, *, kilobytes: int) -> Iterator[None]:
-    """Make a folder a file system of its own, which is soon full.
+class Disk:
+    """A file system of its own on a folder, as a context.
 
     Raises:
-        OSError: this needs root's rights.
+        OSError: to mount it needs root's rights.
     """
-    folder.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        raise OSError(mounted.stderr.strip())
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+    def __init__(self, folder: Path, *, kilobytes: int) -> None:
+        self.folder = folder
+        self.kilobytes = kilobytes
+
+    def __enter__(self) -> "Disk":
+        self.folder.mkdir(exist_ok=True)
+        self._mount("-t", "tmpfs", "-o", f"size={self.kilobytes}k", "tmpfs")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+    def enlarge(self) -> None:
+        """Make it so large that it is never full."""
+        self._mount("-o", "remount,size=500m")
+
+    def _mount(self, *arguments: str) -> None:
+        done = subprocess.run(["mount", *arguments, str(self.folder)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(done.stderr.strip())

@@ -23,7 +23,7 @@ import torch
 from data.dataset_sr import define_crops, define_tests, training_batches
 from models.model_plain import ModelPlain
 from models.training import Training
-from tests.runs import Results, Run, rank_pid, small_disk, wait_until
+from tests.runs import Disk, Results, Run, rank_pid, wait_until
 from utils import checkpoint_sets
 from utils.images import unit_range
 from utils.interrupt import Interrupt, Interrupted
@@ -163,16 +163,16 @@ def fill_disk(folder: Path, *, count: int, seed: int) -> Outcome:
     """Run on small disks, each of another size, that are made larger when they are full."""
     rng, outcome = random.Random(seed), Outcome()
     run = Run(folder, train={"checkpoint_save": 2}, path={"root": str(folder / "disk")})
-    (folder / "disk").mkdir()
-    expected, _ = left_alone(run)
+    run.finish()
+    expected, size = run.results(), run.checkpoint_size()
     while outcome.injected < count:
-        with small_disk(folder / "disk", kilobytes=rng.randint(1000, 6000)):
+        with Disk(folder / "disk", kilobytes=int(rng.uniform(0.1, 20) * size / 1000)) as disk:
             process = run.start()
             process.join()
             outcome.injected += 1
             if process.exitcode != 2 or FULL_DISK not in run.output.read_text():
                 outcome.lost.append(f"not reported: {run.output.read_text()}")
-            subprocess.run(["mount", "-o", "remount,size=500m", str(folder / "disk")], check=True)
+            disk.enlarge()
             process = run.start()
             process.join()
             outcome.lost += judge(run, process.exitcode, expected)

@@ -55,7 +55,7 @@ def test_a_killed_rank_ends_all_and_torchrun_goes_on_from_the_last_checkpoint(ru
     run.reset()
     torchrun = run.torchrun(2, restarts=1)
     for checkpoint in (5, 10):
-        assert wait_until(lambda name=f"{checkpoint}_checkpoint.json": (run.models / name).exists(), torchrun)
+        assert wait_until((run.models / f"{checkpoint}_checkpoint.json").exists, torchrun)
         assert wait_until(lambda: rank_pid(torchrun, 1), torchrun)
         os.kill(rank_pid(torchrun, 1) or 0, signal.SIGKILL)
     assert torchrun.wait() != 0

@@ -26,7 +26,7 @@ from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from models.select_network import network_with_weights
 from tests.conftest import ROOT, make_image
-from utils import checkpoint, export
+from utils import checkpoint, checkpoint_sets, export
 from utils.errors import UserError
 from utils.evaluate import restorer
 from utils.images import read_image, to_image, to_tensor, unit_range, write_image
@@ -135,7 +135,7 @@ def task_checkpoint(raw_options: dict[str, Any], tmp_path: Path) -> Path:
     options["train"] = raw_options["train"] | {"distillation_type": "response"}
     options["netG"] = raw_options["netG"] | {"depths": [2, 1]}  # spandrel wants two blocks in the first RSTB
     network = fill_(SwinIR(**options["netG"], upscale=4), seed=1)
-    checkpoint.save(folder / "models", 10, {"E": network.state_dict(), "state": {}})
+    checkpoint_sets.save(folder / "models", 10, {"E": network.state_dict(), "state": {}})
     (folder / "options.json").write_text(json.dumps(options))
     means = {"psnr": 26.25, "ssim": 0.75, "psnr_y": 28.123, "ssim_y": 0.8125}
     records: list[dict[str, Any]] = [

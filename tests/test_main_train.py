@@ -13,10 +13,9 @@ import pytest
 import torch
 from fill import fill_
 
-import main_train_student
 from data.image_store import ImageStore
 from models.select_network import define_teacher
-from tests.conftest import ROOT, make_image
+from tests.conftest import ROOT, make_image, train_here
 from utils.evaluate import restorer
 from utils.images import read_image, to_image, to_tensor, unit_range, write_image
 from utils.option_file import load
@@ -51,13 +50,6 @@ def train(*arguments: str | Path, processes: int = 1) -> subprocess.CompletedPro
     return subprocess.run(
         command(*arguments, processes=processes), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
-
-
-def train_here(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
-    """The script in this process, which saves the seconds of importing torch."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["main_train_student.py", *map(str, arguments)])
-    main_train_student.main()
 
 
 def records(folder: Path, kind: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from utils.option_file import dotted_keys, load_all
 from utils.options import Options
 
 EXAMPLES = int(os.environ.get("OPTION_MUTATIONS", "200"))
-HOSTILE = [
+HOSTILE: list[Any] = [
     *(None, True, [], {}, [[]], "", " ", "\0", "\n", "\ud800", "\u202e", "x" * 5000, "2e-4", "feature", "stored"),
     *(0, -1, 1, 2, 3, 7, 64, 1000, 10**6, 10**9, 10**18, 10**400, 0.5, -0.0, 1e-320, 1e308, -1e308),
     *(float("nan"), float("inf"), [0, 0], [[0, 0]] * 500, [1], [1] * 500, [60, 60], [10**9] * 2, [[10**9, 0]]),

@@ -46,6 +46,10 @@ def save_pickle(content: object, path: Path) -> None:
     path.write_bytes(pickle.dumps(content))
 
 
+def save_safetensors(content: Any, path: Path) -> None:
+    safetensors.torch.save_file(content, path)
+
+
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("save", [save_zip, save_legacy, save_pickle])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -96,7 +100,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {
         "zip.pth": saved(save_zip, folder / "zip.pth"),
         "legacy.pth": saved(save_legacy, folder / "legacy.pth"),
-        "flat.safetensors": saved(safetensors.torch.save_file, folder / "flat.safetensors"),
+        "flat.safetensors": saved(save_safetensors, folder / "flat.safetensors"),
     }
 
 

@@ -52,6 +52,8 @@ def save(folder: Path, step: int, parts: Mapping[str, dict[str, Any]]) -> None:
             write_whole(part_path(folder, step, part), buffer.getvalue())
         write_whole(manifest_path(folder, step), json.dumps({"sha256": checksums}, indent=2).encode())
     except OSError as error:
+        for written in members(folder).get(step, []):
+            written.unlink()
         raise UserError(
             f"{folder}: the checkpoint of iteration {step:,} cannot be written ({error.strerror}); "
             "earlier checkpoints are untouched"
