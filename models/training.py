@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from models.cost import record_cost
 from models.feature_maps import record_feature_maps
 from models.model_plain import ModelPlain, learning_rate
+from models.panels import Panels
 from models.summary import count_parameters
 from utils import checkpoint_sets, dist
 from utils.environment import record_environment
@@ -19,6 +21,7 @@ from utils.errors import UserError
 from utils.evaluate import Dataset, ImageResult
 from utils.images import write_image
 from utils.interrupt import Interrupt, Interrupted
+from utils.live import Progress
 from utils.machine import machine_name
 from utils.record import Record
 
@@ -52,6 +55,7 @@ class Training:
         self.interrupt = interrupt
         self.saved = model.step
         self.record: Record | None = None  # the main process's, while it runs
+        self.progress: Progress | None = None
         self.seconds = self.data_seconds = 0.0
 
     def run(self) -> None:
@@ -63,12 +67,15 @@ class Training:
         """
         if dist.is_main():
             self.record = self._start_record()
+            self.progress = Progress(self.options, step=self.model.step, device=self.model.device)
         try:
             with self.interrupt.deferred():
                 self._iterate()
         finally:
             if self.record:
                 self.record.close()
+            if self.progress:
+                self.progress.close()
 
     def _iterate(self) -> None:
         train = self.options.train
@@ -137,6 +144,8 @@ class Training:
         loaded = time.perf_counter()
         losses = self.model.train_step(batch)
         self.data_seconds += loaded - start
+        if self.progress:
+            self.progress.advance(data_seconds=loaded - start)
         self.seconds += time.perf_counter() - start
         return losses
 
@@ -152,6 +161,8 @@ class Training:
             named = dict(zip(losses, means, strict=True))
             self.record.losses(named, epoch=self._epoch, step=step, lr=learning_rate(self.options.train, step))
             self.record.time(step=step, seconds=self.seconds, data_seconds=self.data_seconds)
+            if self.progress:
+                self.progress.tell(named, step=step)
 
     def _report_skipped(self) -> None:
         model, limit = self.model, self.options.train.max_bad_steps
@@ -170,8 +181,13 @@ class Training:
                 self._validate_on(name, dataset)
             if self.record:
                 record_feature_maps(self.model, self.tests)
+                self.record.pictures(self._panels.pictures(), step=self.model.step)
         if self._best() == self.model.step:
             self._save()
+
+    @cached_property
+    def _panels(self) -> Panels:
+        return Panels(self.model, self.tests)
 
     def _validate_on(self, name: str, dataset: Dataset) -> None:
         def keep(image: np.ndarray, result: ImageResult) -> None:

@@ -9,6 +9,8 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from utils.errors import UserError
 from utils.files import write_whole
 
@@ -16,10 +18,19 @@ FORMAT = logging.Formatter("%(asctime)s.%(msecs)03d : %(message)s", datefmt="%y-
 POSITION = re.compile(r"<epoch:\s*\d+, iter:\s*([\d,]+)")
 
 
+class TerminalHandler(logging.StreamHandler):
+    """Writes above the progress bar, where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
 def log_to_terminal(*, quiet: bool) -> None:
     """Show the log on the terminal; `quiet` processes show only warnings."""
     logging.captureWarnings(capture=True)
-    handler = logging.StreamHandler(sys.stdout)
+    handler = TerminalHandler(sys.stdout)
     handler.setFormatter(FORMAT)
     root = logging.getLogger()
     root.handlers = [handler]

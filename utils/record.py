@@ -8,8 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from utils.evaluate import ImageResult, average
 from utils.files import sync
+from utils.live import Board
 from utils.logger import Journal, kair_position, keep_log, log_to_file, stop_log_file
 from utils.options import Options
 
@@ -40,10 +43,12 @@ class Record:
             journal.keep(lambda record: record["iter"] <= step)
         keep_log(self.log_path, lambda iteration, _: iteration <= step)
         self.log = log_to_file(self.log_path)
+        self.board = Board(self.folder / "tensorboard", step=step)
 
     def close(self) -> None:
-        """End the log file."""
+        """End the log file and TensorBoard's."""
         stop_log_file(self.log)
+        self.board.close()
 
     def sync(self) -> None:
         """Put what was recorded on the disk, before a checkpoint that will not have it recorded again."""
@@ -60,6 +65,7 @@ class Record:
         terms = " ".join(f"{name}: {value:.3e}" for name, value in losses.items())
         logger.info("<%s, lr:%.3e> %s", kair_position(epoch=epoch, step=step), lr, terms)
         self.metrics.write({"kind": "train", "epoch": epoch, "iter": step, "lr": lr, **losses})
+        self.board.figures({"lr": lr, **losses}, group="train", step=step)
 
     def skipped(self, crops: Sequence[str], *, epoch: int, step: int, in_a_row: int) -> None:
         """Write which crops made an iteration's loss or gradient infinite or NaN, so that it was skipped."""
@@ -87,6 +93,13 @@ class Record:
         for label, of_label in results.items():
             record = {"kind": "test", "iter": step, "dataset": dataset, "weights": label}
             self.metrics.write(record | means[label] | {"images": [asdict(result) for result in of_label]})
+            named = {f"{name} {label}": mean for name, mean in means[label].items()}
+            self.board.figures(named, group=dataset, step=step)
+
+    def pictures(self, pictures: Mapping[str, np.ndarray], *, step: int) -> None:
+        """Show pictures, (H, W, 3) uint8, on TensorBoard."""
+        for name, picture in pictures.items():
+            self.board.picture(name, picture, step=step)
 
     def forget_partial_validation(self, step: int, *, datasets: int) -> bool:
         """Whether the validation of `step` was cut off; what was written of it is forgotten."""

@@ -1,0 +1,106 @@
+"""What a person sees while a run goes on."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from models.model_plain import ModelPlain
+from models.panels import Panels
+from tests.conftest import ROOT
+from tests.runs import Run
+from utils.options import Options
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of 4 iterations with a teacher, of which the first 2 are made by an earlier process."""
+    run = Run(
+        tmp_path_factory.mktemp("live"),
+        train={"total_iter": 4, "checkpoint_test": 2, "checkpoint_save": 2, "checkpoint_print": 1},
+    )
+    run.finish("train.total_iter=2")
+    run.finish()
+    return run
+
+
+@pytest.fixture(scope="module")
+def board(run: Run) -> EventAccumulator:
+    """What TensorBoard shows of it."""
+    return EventAccumulator(str(run.task / "tensorboard")).Reload()
+
+
+def test_without_a_terminal_plain_lines_tell_speed_and_end_but_not_in_the_log_file(run: Run) -> None:
+    line = r"^toy: 4 of 4 iterations, ETA 0:00:00, [\d.]+ images/s, data wait \d+%, peak memory \d+\.\d GB$"
+    assert re.search(line, run.output.read_text(), re.MULTILINE)
+    assert "ETA" not in (run.task / "train.log").read_text()
+
+
+def test_on_a_terminal_there_is_a_bar_with_losses_and_log_lines_above_it(run: Run) -> None:
+    command = [sys.executable, "main_train_student.py", "--opt", str(run.options)]
+    command += ["--set", "train.total_iter=5", "task=on_a_terminal"]
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 250, 0, 0))  # 40 lines of 250 characters
+    process = subprocess.Popen(command, cwd=ROOT, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    try:
+        while chunk := os.read(main, 4096):
+            shown += chunk
+    except OSError:  # Linux's way to say that the other end is closed
+        pass
+    assert process.wait() == 0
+    text = shown.decode()
+    assert re.search(r"on_a_terminal: 100%\|.*5/5 .*images/s, .*G_loss \d\.\d\de[+-]\d\d", text)
+    kair_lines = [part for part in re.split(r"[\r\n]+", text) if "G_loss: " in part]
+    assert len(kair_lines) == 5
+    assert all(re.match(r"(\x1b\[A)?\d\d-\d\d-\d\d \d\d:\d\d:\d\d", line) for line in kair_lines)
+
+
+def test_tensorboard_has_the_figures_of_metrics_jsonl(run: Run, board: EventAccumulator) -> None:
+    for name in ("lr", "l_g_L1", "l_g_distill", "l_g_feature", "G_loss"):
+        shown = [(event.step, event.value) for event in board.Scalars(f"train/{name}")]
+        assert shown == [(record["iter"], pytest.approx(record[name])) for record in run.records("train")]
+    for weights in ("G", "E"):
+        for name in ("psnr", "ssim", "psnr_y", "ssim_y"):
+            shown = [(event.step, event.value) for event in board.Scalars(f"toy_test/{name} {weights}")]
+            of_weights = [record for record in run.records("test") if record["weights"] == weights]
+            assert shown == [(record["iter"], pytest.approx(record[name])) for record in of_weights]
+
+
+def test_tensorboard_shows_lr_student_teacher_and_hr_side_by_side(run: Run, board: EventAccumulator) -> None:
+    names = [path.stem for path in sorted((run.folder / "HR").iterdir())][:4]
+    assert board.Tags()["images"] == [f"toy_test/{name}" for name in names]
+    for name in names:
+        pictures = board.Images(f"toy_test/{name}")
+        assert [(picture.step, picture.height, picture.width) for picture in pictures] == [(2, 48, 256), (4, 48, 256)]
+
+
+def test_iterations_that_are_made_again_replace_their_figures(run: Run) -> None:
+    for path in run.models.glob("4_*"):
+        path.unlink()
+    run.finish()
+    again = EventAccumulator(str(run.task / "tensorboard")).Reload()
+    assert [event.step for event in again.Scalars("train/G_loss")] == [1, 2, 3, 4]
+
+
+def test_a_panel_shows_the_same_place_at_both_scales(raw_options: dict[str, Any]) -> None:
+    """The window of an image with an odd number of pixels around it: nearest-neighbour HR is the enlarged LR."""
+    lr_image = torch.rand(3, 61, 53)
+    hr_image = F.interpolate(lr_image[None], scale_factor=4)[0]
+    model = ModelPlain(Options.model_validate(raw_options), device=torch.device("cpu"))
+    panels = Panels(model, {"odd": [{"L": lr_image, "L_path": "a.png", "H": hr_image, "H_path": "a.png"}]})
+    picture = panels.pictures()["odd/a"]
+    assert picture.shape == (192, 3 * 192, 3)
+    np.testing.assert_array_equal(picture[:, :192], picture[:, -192:])
