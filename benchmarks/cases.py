@@ -193,7 +193,8 @@ def crops_case(name: str, folder: Path, *, size: tuple[int, int]) -> Case:
 
 
 def crops_run(who: str, *, pairs: list[Pair], folder: Path) -> Run:
-    """One side's random crops of 192x192."""
+    """One side's random crops of 192x192, as a worker process makes them."""
+    cv2.setNumThreads(0)
     files = [pair.L for pair in pairs] + [pair.H for pair in pairs]
     store = decoded(files, channels=3, folder=folder, label="benchmark") if who == "ours" else None
     crops = SRCrops(SRImages(pairs, scale=4, channels=3, store=store), H_size=192, seed=0)

@@ -6,6 +6,7 @@ and their files `L_path` and `H_path`.
 
 import hashlib
 import signal
+import struct
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,12 @@ class SRCrops(Dataset["Item | UserError"]):
             lr, hr = self.images.pixels(draw.image)
         except UserError as error:
             return error  # as an item: raised in a worker process it would arrive wrapped in a traceback
-        rng = np.random.default_rng([self.seed, draw.position])
         height, width, _ = lr.shape
-        top, left, orientation = rng.integers([height - self.L_size + 1, width - self.L_size + 1, 8]).tolist()
+        choices = (height - self.L_size + 1, width - self.L_size + 1, 8)
+        # Three 32-bit words of a hash: a NumPy generator made anew for each crop takes longer than the copying.
+        digest = hashlib.blake2b(f"{self.seed} {draw.position}".encode(), digest_size=12).digest()
+        words = struct.unpack("<3I", digest)
+        top, left, orientation = (word * count >> 32 for word, count in zip(words, choices, strict=True))
         scale, pair = self.images.scale, self.images.pairs[draw.image]
 
         def window(image: np.ndarray, factor: int) -> Tensor:
@@ -140,11 +144,11 @@ def crop(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
 
 def reorient(image: np.ndarray, orientation: int) -> np.ndarray:
     """A copy in one of the eight flips and rotations of (H, W, C): quarter turns 0 to 3, mirrored from 4 on."""
-    turned = image.copy()
-    if orientation >= 4:
-        turned = cv2.flip(turned, 1)
+    turned = cv2.flip(image, 1) if orientation >= 4 else image
     if orientation % 4:
         turned = cv2.rotate(turned, ROTATIONS[orientation % 4])
+    elif turned is image:
+        turned = image.copy()
     return turned.reshape(*turned.shape[:2], image.shape[2])  # OpenCV drops the only channel of gray images
 
 

@@ -29,6 +29,7 @@ from utils.options import Options, TrainOptions
 
 logger = logging.getLogger(__name__)
 
+VALIDATION_BATCH = 8  # test images of one size that a GPU restores at once; a CPU gains nothing by it
 TEACHER_TILE = 256  # LR pixels; bounds the memory that a stored teacher needs for a 2K image
 
 
@@ -153,6 +154,7 @@ class ModelPlain:
                 dataset,
                 border=self.options.scale,
                 device=self.device,
+                batch_size=VALIDATION_BATCH if self.device.type == "cuda" else 1,
                 on_image=on_image if label == "E" else None,
             )
         self.student.train()

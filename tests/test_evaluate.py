@@ -88,6 +88,28 @@ def test_an_image_is_gone_before_the_next_is_read() -> None:
     assert len(alive) == 6
 
 
+def test_images_of_one_size_are_restored_together_to_the_same_figures() -> None:
+    class Sizes(Pairs):
+        heights = (24, 24, 24, 30, 24, 24)
+
+        def __len__(self) -> int:
+            return len(self.heights)
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            image = to_tensor(make_image(self.heights[index], 30, seed=index))
+            return {"L": image, "H": image, "L_path": f"{index}.png", "H_path": f"{index}.png"}
+
+    shapes = []
+
+    def darken(image: Tensor) -> Tensor:
+        shapes.append((len(image), image.shape[2]))
+        return image * 0.9
+
+    single, together = (evaluate(darken, Sizes(), border=1, device=CPU, batch_size=count) for count in (1, 2))
+    assert together == single
+    assert shapes[6:] == [(2, 24), (1, 24), (1, 30), (2, 24)]
+
+
 def enlarge(image: Tensor) -> Tensor:
     """A network for x2 that also darkens."""
     return 0.5 * image.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)

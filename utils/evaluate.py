@@ -180,6 +180,7 @@ def evaluate(
     border: int,
     device: torch.device,
     jpeg: bool = False,
+    batch_size: int = 1,
     on_image: OnImage | None = None,
 ) -> list[ImageResult]:
     """Restore and compare every image of a dataset, shared out over the processes; all get all results.
@@ -187,20 +188,34 @@ def evaluate(
     Args:
         border: HR pixels left out on each side.
         jpeg: whether to report PSNR-B too.
+        batch_size: how many images at most are restored at once, where those that follow one another agree in size.
         on_image: called with each restored image and its figures, in the process that restored it.
     """
+    results: list[tuple[int, ImageResult]] = []
 
     @torch.no_grad()
-    def judge(item: Mapping[str, Any]) -> ImageResult:
-        lr_image = unit_range(item["L"][None].to(device))
-        image = to_image(restore(lr_image)[0])
-        result = compare(image, item, border=border, jpeg=jpeg)
-        if on_image:
-            on_image(image, result)
-        return result
+    def judge(batch: dict[int, Mapping[str, Any]]) -> None:
+        """Restore and compare the items, and let go of them."""
+        lr_images = torch.stack([item["L"] for item in batch.values()])
+        for restored in restore(unit_range(lr_images.to(device))):
+            index = next(iter(batch))
+            item, image = batch.pop(index), to_image(restored)
+            result = compare(image, item, border=border, jpeg=jpeg)
+            if on_image:
+                on_image(image, result)
+            results.append((index, result))
 
-    # Nothing but `judge` holds an item, so that one image is gone before the next is read.
-    results = [(index, judge(dataset[index])) for index in own_share(dataset)]
+    batch: dict[int, Mapping[str, Any]] = {}
+    for index in own_share(dataset):
+        if len(batch) == batch_size:
+            judge(batch)  # before the next image is read: there may not be the memory for one more
+        item = dataset[index]
+        if batch and item["L"].shape != next(iter(batch.values()))["L"].shape:
+            judge(batch)
+        batch[index] = item
+        del item
+    if batch:
+        judge(batch)
     return [result for _, result in sorted(dist.gather(results), key=lambda indexed: indexed[0])]
 
 

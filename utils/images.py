@@ -151,8 +151,8 @@ def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """(..., H, W, C) uint8 -> (..., C, H, W) uint8, channels last in memory; `unit_range` makes it [0, 1] later."""
-    return torch.from_numpy(np.require(image, requirements="W")).movedim(-1, -3)
+    """(H, W, C) uint8 -> (C, H, W) uint8, channels last in memory; `unit_range` makes it [0, 1] later."""
+    return torch.from_numpy(np.require(image, requirements="W").transpose(2, 0, 1))
 
 
 def unit_range(image: Tensor) -> Tensor:
