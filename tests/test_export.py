@@ -49,7 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "JPEG": {"upsampler": "", "upscale": 1, "img_size": 14, "window_size": 7, "img_range": 255.0},
 }
 # Height and width of what is restored: smaller than a window, odd, multiples of windows of 7 and 8, one pixel.
-SIZES = ((5, 9), (37, 53), (100, 61), (56, 112), (1, 1))
+SIZES = ((5, 9), (37, 53), (61, 19), (56, 56), (1, 1))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_every_form_restores_as_the_network_does(variant: str, run: Callable[...
         image = torch.rand(2, network.in_chans, height, width, generator=torch.Generator().manual_seed(height))
         torch.testing.assert_close(onnx_restored(out / "net.onnx", image), network(image), rtol=0, atol=1e-4)
 
-    lr_image = torch.rand(1, network.in_chans, 56, 112)  # multiples, since spandrel's padding is its own
+    lr_image = torch.rand(1, network.in_chans, 56, 56)  # multiples, since spandrel's padding is its own
     for form in ("net.safetensors", "net.pth"):
         opened = ModelLoader(device="cpu").load_from_file(out / form).eval()
         assert opened.scale == network.upscale
