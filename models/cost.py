@@ -4,10 +4,11 @@ import json
 from statistics import median
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.model_plain import ModelPlain
-from models.summary import INPUT_SIZE, count_both
+from models.select_network import define_G, define_teacher
+from models.summary import INPUT_SIZE, count
 from utils.machine import machine_name, seconds
 
 ROUNDS = 3
@@ -27,9 +28,11 @@ def latency(model: ModelPlain) -> float:
 
 def record_cost(model: ModelPlain) -> None:
     """Write parameters and FLOPs of the student, and of the teacher, where there is one, and the student's latency."""
-    counts = count_both(model.options)
-    if model.options.train.distillation_type == "none":
-        del counts["teacher"]
+    options = model.options
+    with torch.device("meta"):
+        networks: dict[str, nn.Module] = {"student": define_G(options)}
+        if options.train.distillation_type != "none":
+            networks["teacher"] = define_teacher(options)
+    counts = {name: count(network, channels=options.n_channels) for name, network in networks.items()}
     content = {"input_size": INPUT_SIZE, **counts, "latency": latency(model), "device": machine_name(model.device)}
-    path = model.options.task_folder / "cost.json"
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (options.task_folder / "cost.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """What feature distillation compares, for reports: `feature_maps.npz` in the task folder, of the last validation.
 
-Shapes: P pairs of RSTBs, H W height and width of the LR window in pixels, C image channels.
+Shapes: P pairs of features, H W height and width of the LR window in pixels, C image channels.
 """
 
 from collections.abc import Mapping

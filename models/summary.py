@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.select_network import define_G, define_teacher
 from utils.errors import exit_on_user_error
 from utils.option_file import load
-from utils.options import Options
 
 INPUT_SIZE = 64
 
@@ -22,21 +21,19 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def count_flops(network: nn.Module, *, channels: int, size: int = INPUT_SIZE) -> int:
-    """FLOPs of restoring one (channels, size, size) image: two for each multiply-add of layers and attention."""
-    image = torch.zeros(1, channels, size, size, device="meta")
+    """FLOPs of restoring one (channels, size, size) image: two for each multiply-add of layers and attention.
+
+    Networks on the meta device cost no time.
+    """
+    image = torch.zeros(1, channels, size, size, device=next(network.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.to("meta")(image)
+        network(image)
     return counter.get_total_flops()
 
 
-def count_both(options: Options) -> dict[str, dict[str, int]]:
-    """Parameters and FLOPs of `student` and `teacher`."""
-    with torch.device("meta"):
-        networks = {"student": define_G(options), "teacher": define_teacher(options)}
-    return {
-        name: {"parameters": count_parameters(network), "flops": count_flops(network, channels=options.n_channels)}
-        for name, network in networks.items()
-    }
+def count(network: nn.Module, *, channels: int) -> dict[str, int]:
+    """Its `parameters` and `flops`."""
+    return {"parameters": count_parameters(network), "flops": count_flops(network, channels=channels)}
 
 
 def main() -> None:
@@ -47,14 +44,16 @@ def main() -> None:
     arguments = parser.parse_args()
     with exit_on_user_error():
         options = load(arguments.opt, arguments.set)
-        counts = count_both(options)
+        with torch.device("meta"):
+            networks = {"student": define_G(options), "teacher": define_teacher(options)}
+    counts = {name: count(network, channels=options.n_channels) for name, network in networks.items()}
     teacher = counts["teacher"]
     cost = f"GFLOPs, {INPUT_SIZE}x{INPUT_SIZE} input"
     sys.stdout.write(f"{'':8} {'parameters':>12} {'of teacher':>11} {cost:>22} {'of teacher':>11}\n")
-    for name, count in counts.items():
+    for name, of in counts.items():
         sys.stdout.write(
-            f"{name:8} {count['parameters']:12,} {count['parameters'] / teacher['parameters']:11.2%} "
-            f"{count['flops'] / 1e9:22.2f} {count['flops'] / teacher['flops']:11.2%}\n"
+            f"{name:8} {of['parameters']:12,} {of['parameters'] / teacher['parameters']:11.2%} "
+            f"{of['flops'] / 1e9:22.2f} {of['flops'] / teacher['flops']:11.2%}\n"
         )
 
 

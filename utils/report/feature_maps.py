@@ -1,4 +1,4 @@
-"""The features of paired RSTBs as pictures, the student's beside the translated teacher's."""
+"""Paired features as pictures, the student's beside the translated teacher's."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
     pictures = []
     for (s, t), student, translated in zip(maps["pairs"], maps["student"], maps["translated"], strict=True):
         largest = max(float(student.max()), float(translated.max()))
-        roles = {f"student's RSTB {s}": student, f"teacher's RSTB {t}, translated": translated}
+        roles = {f"student's feature {s}": student, f"teacher's feature {t}, translated": translated}
         for number, (role, values) in enumerate(roles.items()):
             file = f"{task}_pair_{s}_{t}_{('student', 'teacher')[number]}.png"
             caption = [role, f"0 to {largest:.3g}"]
