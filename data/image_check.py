@@ -29,7 +29,7 @@ class Demand(NamedTuple):
 
     path: Path
     read: Callable[[Path], np.ndarray] | None = read_rgb
-    """How to decode it, which takes some 50 ms for 2K; None: its header is enough."""
+    """How to decode it, which takes about 0.1 s for 2K; None: its header is enough."""
     smallest: int = 1
     """Pixels in height and in width."""
     reason: str = ""

@@ -96,7 +96,7 @@ def network_from_weights(weights: Mapping[str, Tensor], *, source: Path) -> Swin
     """
     try:
         return SwinIR(**arguments_from_weights(weights))
-    except (KeyError, ValueError) as error:
+    except (ArithmeticError, LookupError, ValueError) as error:
         raise UserError(f"{source}: these are not the weights of a SwinIR ({error})") from error
 
 

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.model_plain import ModelPlain
+from models.network_swinir import SwinIR
+from models.select_network import network_from_weights
 from tests.conftest import ROOT
 from utils.checkpoint import read, read_weights
 from utils.errors import UserError
@@ -130,3 +132,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for name in ("a.pth", "a.safetensors"):
         with pytest.raises(UserError, match=f"^{tmp_path}/{name}: there is no such checkpoint$"):
             read(tmp_path / name)
+
+
+FIRST = "layers.0.residual_group.blocks.0.attn"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("conv_first.weight", torch.tensor(1.0)),
+        ("conv_first.weight", torch.zeros(0, 3, 3, 3)),
+        ("conv_first.weight", torch.zeros(1, 1, 1, 1).expand(10**6, 3, 3, 3)),
+        (f"{FIRST}.relative_position_index", torch.tensor(1)),
+        (f"{FIRST}.relative_position_index", torch.zeros(0, 0)),
+        (f"{FIRST}.relative_position_bias_table", torch.zeros(49, 0)),
+        ("layers.0.residual_group.blocks.1.attn_mask", torch.tensor(1.0)),
+    ],
+)
+def test_weights_of_impossible_shapes_make_no_network(name: str, value: torch.Tensor) -> None:
+    weights = SwinIR(img_size=8, embed_dim=12, depths=[2], num_heads=[2], window_size=4).state_dict()
+    network_from_weights(weights, source=Path("good.pth"))
+    with pytest.raises(UserError, match=r"^strange\.pth: these are not the weights of a SwinIR \("):
+        network_from_weights(weights | {name: value}, source=Path("strange.pth"))
