@@ -24,6 +24,7 @@ from data.dataset_sr import define_crops, define_tests, training_batches
 from models.model_plain import ModelPlain
 from models.training import Training
 from tests.runs import Disk, Results, Run, rank_pid, wait_until
+from tests.test_option_mutations import check_mutations
 from utils import checkpoint_sets
 from utils.images import unit_range
 from utils.interrupt import Interrupt, Interrupted
@@ -205,12 +206,23 @@ def kill_rank(run: Run, torchrun: "subprocess.Popen[bytes]", rng: random.Random)
     return pid is not None
 
 
+def mutate(folder: Path, *, count: int, seed: int) -> Outcome:
+    """Mutate an option file; hypothesis ends at the first mutation that is neither accepted nor refused."""
+    outcome = Outcome(injected=count)
+    try:
+        check_mutations(folder, examples=count)
+    except AssertionError as error:
+        outcome.lost.append(str(error))
+    return outcome
+
+
 FAULTS: dict[str, tuple[Callable[..., Outcome], int]] = {
     "SIGKILL of a run": (kill, 200),
     "bit flipped in, or end cut off, a checkpoint": (damage, 2000),
     "NaN in an iteration": (poison, 200),
     "SIGKILL of one of two ranks": (kill_ranks, 6),
     "full disk": (fill_disk, 20),
+    "mutated option file": (mutate, 2000),
 }
 
 

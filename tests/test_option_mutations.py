@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.image_check import check_experiments
 from models.model_plain import check_networks
+from models.select_network import define_teacher
 from tests.conftest import toy_options, write_images
 from utils.errors import exit_on_user_error
 from utils.option_file import dotted_keys, load_all
@@ -106,12 +108,13 @@ def refusal(file: Path) -> str:
 def check_mutations(folder: Path, *, examples: int) -> None:
     """Try mutations of the toy option file in an empty folder; fail for any that is neither accepted nor refused."""
     raw = toy_options(write_images(folder / "HR"), root=folder / "runs")
-    (folder / "teacher.pth").touch()
+    torch.save(define_teacher(Options.model_validate(raw)).state_dict(), folder / "teacher.pth")
     raw["path"] |= {"pretrained_netG": None, "pretrained_netTeacher": str(folder / "teacher.pth"), "cache": None}
     raw["train"] |= {"distillation_type": "feature", "teacher": "online", "manual_seed": 0, "G_scheduler_gamma": 0.5}
     file, work = folder / "mutated.json", folder / "work"
-    file.touch()
+    file.write_text(json.dumps(raw))
     work.mkdir()
+    assert refusal(file) == "", "the file is refused before it is mutated"
     there = sorted(folder.rglob("*"))
 
     @settings(
