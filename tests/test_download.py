@@ -82,8 +82,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "many" if fault == "garbage length" else str(len(body) - start))
         self.end_headers()
         rest = body[start : HALF if fault == "truncated" else None]
+        self.server.sent += len(rest)  # before the client, in its thread, can have read it all
         self.wfile.write(rest)
-        self.server.sent += len(rest)
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test output clean."""
