@@ -45,13 +45,17 @@ CROPS_A_RUN = 4
 
 @dataclass(frozen=True)
 class Case:
-    """One row: the same work by us and by the peer, what is measured of it, and its FLOPs, if they are known."""
+    """One row: the same work by us and by the peer, what is measured of it, and its FLOPs, if they are known.
+
+    Ours is of precision `dtype`; the peer's is always float32.
+    """
 
     name: str
     ours: Build
     peer: Build
     measure: str = "seconds"
     flops: float | None = None
+    dtype: torch.dtype = torch.float32
 
 
 class PublishedWithFeatures(nn.Module):
@@ -102,6 +106,7 @@ def forward_case(
         partial(build, "peer", amp=False),
         measure,
         flops if measure == "seconds" else None,
+        torch.bfloat16 if amp else torch.float32,
     )
 
 
@@ -132,7 +137,8 @@ def step_case(
     `fast`, which is ours alone, is bfloat16, and torch.compile on a GPU.
     """
     build = partial(step_run, student=student, teacher=teacher, kind=kind, batch=batch, device=device)
-    return Case(name, partial(build, "ours", fast=fast), partial(build, "peer", fast=False))
+    dtype = torch.bfloat16 if fast else torch.float32
+    return Case(name, partial(build, "ours", fast=fast), partial(build, "peer", fast=False), dtype=dtype)
 
 
 def step_run(
