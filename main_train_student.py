@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-from data.dataset_sr import SRCrops, SRImages, define_crops, define_taught, define_tests, training_batches
+from data.dataset_sr import Crops, SRCrops, define_taught, training_batches
 from data.image_check import check_experiments
+from data.select_dataset import TestImages, define_crops, define_tests
 from models.model_plain import ModelPlain, check_networks
 from models.profiling import profile_steps
 from models.training import Training
@@ -49,12 +50,13 @@ def main() -> None:
 
 
 def run(
-    model: ModelPlain, crops: SRCrops, tests: Mapping[str, SRImages], *, interrupt: Interrupt, profile: int | None
+    model: ModelPlain, crops: Crops, tests: Mapping[str, TestImages], *, interrupt: Interrupt, profile: int | None
 ) -> None:
     """Train one experiment from where its task stopped to its end, or profile some iterations."""
     options = model.options
     model.restore()
     if model.teacher is not None and options.train.teacher == "stored":
+        assert isinstance(crops, SRCrops)  # the options have been checked
         crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)
     with closing(training_batches(crops, options, first_step=model.step)) as batches:
         if profile:

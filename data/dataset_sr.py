@@ -7,7 +7,7 @@ and their files `L_path` and `H_path`.
 import hashlib
 import signal
 import struct
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from typing_extensions import NotRequired, TypedDict
 
 from data.folders import (
     Pair,
-    check_distinct,
     check_known_count,
     derived_folder,
     describe_files,
@@ -36,7 +35,8 @@ from utils import dist
 from utils.errors import UserError
 from utils.evaluate import Restore
 from utils.images import image_size, read_image, to_image, to_tensor, unit_range
-from utils.options import Options, TestSet, TrainSet
+from utils.option_datasets import TestSet, TrainSet
+from utils.options import Options
 
 ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
@@ -95,23 +95,31 @@ class SRImages(Dataset[Item]):
         return Item(L=to_tensor(lr), H=to_tensor(hr), L_path=str(self.pairs[index].L), H_path=str(self.pairs[index].H))
 
 
-class SRCrops(Dataset["Item | UserError"]):
-    """Random H_size x H_size crops with their LR crops, in one of the eight flips and rotations.
+class Crops(Dataset["Item | UserError"]):
+    """Random training crops, indexed by a `Draw`: each is a pure function of (seed, draw)."""
 
-    Indexed by a `Draw`: image, window and orientation are a pure function of (seed, draw).
+    def __init__(self, images: Sized, *, seed: int) -> None:
+        self.images = images
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class SRCrops(Crops):
+    """Random H_size x H_size crops with their LR crops, in one of the eight flips and rotations.
 
     Args:
         taught: the teacher's output for each whole image; items get its crop as `T`.
     """
 
+    images: SRImages
+
     def __init__(self, images: SRImages, *, H_size: int, seed: int, taught: ImageStore | None = None) -> None:
+        super().__init__(images, seed=seed)
         self.images = images
         self.taught = taught
         self.L_size = H_size // images.scale
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getitem__(self, draw: Draw) -> Item | UserError:
         try:
@@ -169,7 +177,7 @@ def gathered(values: list[Any]) -> Tensor | list[Any]:
     return torch.stack([value.movedim(0, -1) for value in values]).movedim(-1, 1)
 
 
-def training_batches(crops: SRCrops, options: Options, *, first_step: int) -> Generator[Batch]:
+def training_batches(crops: Crops, options: Options, *, first_step: int) -> Generator[Batch]:
     """This process's part of each training batch, from `first_step` on; closing it ends the worker processes.
 
     Raises:
@@ -236,40 +244,6 @@ def define_pairs(dataset: TrainSet | TestSet, options: Options) -> list[Pair]:
     pairs = sr_pairs(Path(dataset.dataroot_H), folder_L, scale=options.scale, cache=options.path.cache_folder)
     dist.check_same(dataset.name, describe_files([pair.H for pair in pairs]))
     return pairs
-
-
-def define_tests(options: Options) -> dict[str, SRImages]:
-    """The test sets of the option file, by name.
-
-    Raises:
-        UserError: as `sr_pairs`, or two images have the same name.
-    """
-    sets = {}
-    for test in options.datasets.tests:
-        pairs = define_pairs(test, options)
-        check_distinct(pair.H for pair in pairs)
-        sets[test.name] = SRImages(pairs, scale=options.scale, channels=options.n_channels)
-    return sets
-
-
-def define_crops(options: Options) -> SRCrops:
-    """The training crops of the option file, from the decoded-image store unless it says otherwise.
-
-    No image may be smaller than the crop, which `data.image_check` sees to.
-
-    Raises:
-        UserError: as `sr_pairs` and `decoded`, or the batch cannot be split.
-    """
-    train = options.datasets.train
-    if train.dataloader_batch_size % dist.world_size():
-        raise UserError(
-            f"datasets.train.dataloader_batch_size: {train.dataloader_batch_size} cannot be split over "
-            f"{dist.world_size()} processes"
-        )
-    pairs = define_pairs(train, options)
-    store = None if train.cache == "none" else define_store(pairs, options)
-    images = SRImages(pairs, scale=options.scale, channels=options.n_channels, store=store)
-    return SRCrops(images, H_size=train.H_size, seed=options.train.manual_seed)
 
 
 def define_taught(images: SRImages, options: Options, restore: Restore, device: torch.device) -> ImageStore:

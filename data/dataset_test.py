@@ -5,23 +5,21 @@ little beyond for noisy images. Images without a ground truth are arrays of thei
 asked for, and not kept.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.dataset_degraded import Degraded
 from data.dataset_sr import SRImages, sr_pairs
 from data.folders import list_images
 from data.image_check import Demand, check_images
+from utils.degradations import jpeg, noisy, reader
 from utils.errors import UserError
-from utils.images import jpeg_round_trip, read_as_stored, read_image, to_tensor
-from utils.metrics import luma, smallest_judged
+from utils.images import read_as_stored
+from utils.metrics import smallest_judged
 
 
 @dataclass(frozen=True)
@@ -97,51 +95,7 @@ class LRImages(Dataset[np.ndarray]):
         return read_as_stored(self.files[index])
 
 
-class Degraded(Dataset[dict[str, Any]]):
-    """Clean images that are degraded as they are read: `degrade` makes `L` (C, H, W) of (H, W, C) uint8."""
-
-    def __init__(
-        self, files: list[Path], *, read: Callable[[Path], np.ndarray], degrade: Callable[[np.ndarray], Tensor]
-    ) -> None:
-        self.files = files
-        self.read = read
-        self.degrade = degrade
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        path = str(self.files[index])
-        clean = self.read(self.files[index])
-        return {"L": self.degrade(clean), "H": to_tensor(clean), "L_path": path, "H_path": path}
-
-
 TaskImages = SRImages | Degraded | LRImages
-
-
-def noisy(sigma: float) -> Callable[[np.ndarray], Tensor]:
-    """White Gaussian noise of standard deviation `sigma`, in grey levels of 255, the same for every image."""
-
-    def degrade(clean: np.ndarray) -> Tensor:
-        # The published script seeds NumPy's legacy generator with 0 for each image and draws in BGR order.
-        noise = np.random.RandomState(0).normal(0, sigma / 255, clean.shape)[..., ::-1]
-        noisy_image = clean.astype(np.float32) / 255 + noise
-        return torch.from_numpy(noisy_image.astype(np.float32).transpose(2, 0, 1))
-
-    return degrade
-
-
-def jpeg(quality: int) -> Callable[[np.ndarray], Tensor]:
-    """JPEG compression and decompression by OpenCV."""
-    return lambda clean: to_tensor(jpeg_round_trip(clean, quality))
-
-
-def read_jpeg_gray(path: Path) -> np.ndarray:
-    """A gray image as it is; of a colour image the rounded luma, in [16, 235]."""
-    image = read_image(path, channels=3)
-    if (image == image[..., :1]).all():
-        return image[..., :1]
-    return luma(image).round().astype(np.uint8)
 
 
 def define_task_images(degradation: Degradation, *, folder_lq: Path | None, folder_gt: Path | None) -> TaskImages:
@@ -168,6 +122,6 @@ def define_task_images(degradation: Degradation, *, folder_lq: Path | None, fold
     if degradation.kind == "sr":
         pairs = sr_pairs(folder_gt, folder_lq, scale=degradation.scale, cache=None)
         return SRImages(pairs, scale=degradation.scale, channels=channels)
-    read = read_jpeg_gray if task == "jpeg_car" else partial(read_image, channels=channels)
+    read = reader(jpeg=degradation.kind == "jpeg", channels=channels)
     degrade = noisy(degradation.noise) if degradation.kind == "noise" else jpeg(degradation.jpeg)
     return Degraded(files, read=read, degrade=degrade)

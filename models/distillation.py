@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from models.losses import LOSSES
+from models.losses import define_loss
 
 FeaturePairs = Sequence[Sequence[int]]
 
@@ -110,11 +110,20 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Term:
-    """One loss of the objective: its function in `LOSSES`, its weight, and the iterations before it joins."""
+    """One loss of the objective: its function's name, its weight, and the iterations before it joins.
+
+    Attributes:
+        charbonnier_eps: of the Charbonnier loss, should it be that.
+    """
 
     lossfn_type: str
     weight: float
     start: int = 0
+    charbonnier_eps: float = 1e-9
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The loss between two tensors of one shape, unweighted."""
+        return define_loss(self.lossfn_type, charbonnier_eps=self.charbonnier_eps)(x, y)
 
 
 class Objective:
@@ -163,7 +172,7 @@ class Objective:
         }
         active = self.active(step)
         losses = {
-            name: torch.stack([LOSSES[term.lossfn_type](full(x), full(y)) for x, y in compared[name]]).sum()
+            name: torch.stack([term(full(x), full(y)) for x, y in compared[name]]).sum()
             for name, term in active.items()
         }
         return losses | {"G_loss": torch.stack([active[name].weight * losses[name] for name in active]).sum()}

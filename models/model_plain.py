@@ -7,6 +7,7 @@ import copy
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ class ModelPlain:
             results[label] = evaluate(
                 restorer(network, scale=self.options.scale, window_size=network.window_size),
                 dataset,
-                border=self.options.scale,
+                border=self.options.border,
                 device=self.device,
                 batch_size=VALIDATION_BATCH if self.device.type == "cuda" else 1,
                 on_image=on_image if label == "E" else None,
@@ -236,11 +237,12 @@ def learning_rate(train: TrainOptions, step: int) -> float:
 
 def define_objective(train: TrainOptions) -> Objective:
     """The losses of an option file."""
-    distill = Term(train.distill_lossfn_type, train.distill_lossfn_weight, train.start_distill_iter)
-    feature = Term(train.feature_lossfn_type, train.feature_lossfn_weight, train.start_feature_iter)
+    term = partial(Term, charbonnier_eps=train.G_charbonnier_eps)
+    distill = term(train.distill_lossfn_type, train.distill_lossfn_weight, train.start_distill_iter)
+    feature = term(train.feature_lossfn_type, train.feature_lossfn_weight, train.start_feature_iter)
     try:
         return Objective(
-            Term(train.G_lossfn_type, train.G_lossfn_weight),
+            term(train.G_lossfn_type, train.G_lossfn_weight),
             l_g_distill=distill if train.distillation_type in ("response", "feature") else None,
             l_g_feature=feature if train.distillation_type == "feature" else None,
         )

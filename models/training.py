@@ -117,6 +117,8 @@ class Training:
     def _log_start(self) -> None:
         options, model = self.options, self.model
         logger.info("task %s in %s, %s", options.task, options.task_folder, describe_device(model.device))
+        for note in options.notes:
+            logger.info("%s", note)
         logger.info("%s: %s training images", options.datasets.train.name, f"{self.n_images:,}")
         for name, dataset in self.tests.items():
             logger.info("%s: %s test images", name, f"{len(dataset):,}")

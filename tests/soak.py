@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 
-from data.dataset_sr import define_crops, define_tests, training_batches
+from data.dataset_sr import training_batches
+from data.select_dataset import define_crops, define_tests
 from models.model_plain import ModelPlain
 from models.training import Training
 from tests.runs import Disk, Results, Run, rank_pid, wait_until

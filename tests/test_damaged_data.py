@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.dataset_sr import define_crops, define_tests, training_batches
+from data.dataset_sr import SRImages, training_batches
 from data.dataset_test import Degradation, define_task_images
 from data.image_check import check_experiments
+from data.select_dataset import define_crops, define_tests
 from tests.conftest import ROOT, make_image, train_here
 from utils.errors import UserError
 from utils.images import write_image
@@ -244,6 +245,7 @@ def test_a_test_image_that_changes_before_validation_is_named(
     side: str, change: Callable[[Path], object], reason: str, raw_options: dict[str, Any]
 ) -> None:
     tests = define_tests(Options.model_validate(raw_options))["toy_test"]
+    assert isinstance(tests, SRImages)
     path = getattr(tests.pairs[4], side)
     change(path)
     with pytest.raises(UserError, match=f"^{path}: {reason}$"):

@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.dataset_sr import Batch, Item, SRCrops, define_crops, define_pairs, define_tests, sr_pairs, training_batches
+from data.dataset_sr import Batch, Item, SRCrops, SRImages, define_pairs, sr_pairs, training_batches
 from data.folders import Pair, check_known_count, derived_folder, list_images, make_bicubic_lr, pair_images
 from data.image_store import ImageStore
 from data.sampler import Draw, StepSampler
+from data.select_dataset import define_sr_crops, define_tests
 from utils.errors import UserError
 from utils.images import bicubic_down, read_image, write_image
 from utils.options import Options
@@ -163,11 +164,13 @@ class TestBicubicLR:
         hr = Path(raw_options["datasets"]["test"]["dataroot_H"])
         raw_options["path"]["cache"] = str(tmp_path / "cache")
         (cached,) = define_tests(Options.model_validate(raw_options)).values()
+        assert isinstance(cached, SRImages)
         assert all(tmp_path / "cache" in pair.L.parents for pair in cached.pairs)
         assert {path.name for path in tmp_path.iterdir()} == {"HR", "cache"}
 
         del raw_options["path"]["cache"]
         (beside,) = define_tests(Options.model_validate(raw_options)).values()
+        assert isinstance(beside, SRImages)
         assert [pair.L for pair in beside.pairs] == [
             tmp_path / "HR_LR_bicubic" / "X4" / f"{i}x4.png" for i in range(N_IMAGES)
         ]
@@ -269,7 +272,7 @@ class TestCrops:
     def test_the_lr_crop_is_the_window_of_the_hr_crop_in_all_eight_orientations(
         self, define: Callable[..., Options]
     ) -> None:
-        crops = define_crops(define())
+        crops = define_sr_crops(define())
         seen = set()
         for position in range(100):
             item = take(crops, Draw(position % N_IMAGES, position))
@@ -284,7 +287,7 @@ class TestCrops:
         assert seen == EIGHT
 
     def test_every_window_occurs(self, define: Callable[..., Options]) -> None:
-        crops = define_crops(define(H_size=36))
+        crops = define_sr_crops(define(H_size=36))
         items = [take(crops, Draw(0, position)) for position in range(300)]
         first_pixels = {tuple(item["L"][:2].amin(dim=(1, 2)).tolist()) for item in items}
         assert first_pixels == {(top, left) for top in range(4) for left in range(8)}
@@ -293,13 +296,13 @@ class TestCrops:
         write_image(tmp_path / "square" / "0.png", coordinates(51, 50))
         write_image(tmp_path / "square_L" / "0.png", coordinates(12, 12))
         roots = {"dataroot_H": str(tmp_path / "square"), "dataroot_L": str(tmp_path / "square_L")}
-        crops = define_crops(define(**roots, H_size=48))
+        crops = define_sr_crops(define(**roots, H_size=48))
         hr = take(crops, Draw(0, 0))["H"]
         assert hr.shape == (3, 48, 48)
         assert (hr[:2].amin(), hr[0].amax(), hr[1].amax()) == (0, 47, 47)
 
     def test_the_stored_teacher_is_cropped_with_the_hr_image(self, define: Callable[..., Options]) -> None:
-        crops = define_crops(define())
+        crops = define_sr_crops(define())
         assert crops.images.store is not None
         stored = crops.images.store
         hr = ImageStore(stored.path, stored.shapes)
@@ -310,8 +313,8 @@ class TestCrops:
             assert torch.equal(item["T"], item["H"])
 
     def test_the_crop_is_a_function_of_seed_and_draw(self, define: Callable[..., Options]) -> None:
-        crops, again = define_crops(define()), define_crops(define())
-        other_seed = define_crops(define(manual_seed=1))
+        crops, again = define_sr_crops(define()), define_sr_crops(define())
+        other_seed = define_sr_crops(define(manual_seed=1))
         draws = [Draw(0, position) for position in range(30)]
         later = [take(again, draw)["H"] for draw in reversed(draws)][::-1]
         assert all(torch.equal(take(crops, draw)["H"], hr) for draw, hr in zip(draws, later, strict=True))
@@ -319,7 +322,7 @@ class TestCrops:
         assert sum(torch.equal(take(crops, draw)["H"], take(other_seed, draw)["H"]) for draw in draws) < 5
 
     def test_gray_training_reads_one_channel(self, define: Callable[..., Options], hr_folder: Path) -> None:
-        crops = define_crops(define(n_channels=1))
+        crops = define_sr_crops(define(n_channels=1))
         item = take(crops, Draw(3, 0))
         assert (item["L"].shape, item["H"].shape) == ((1, 8, 8), (1, 32, 32))
         whole = crops.images[3]["H"]
@@ -332,7 +335,7 @@ class TestTrainingBatches:
     def test_the_number_of_workers_changes_nothing(self, define: Callable[..., Options]) -> None:
         def batches(workers: int, *, first_step: int = 0) -> list[Batch]:
             options = define(dataloader_num_workers=workers)
-            return list(training_batches(define_crops(options), options, first_step=first_step))
+            return list(training_batches(define_sr_crops(options), options, first_step=first_step))
 
         alone = batches(0)
         assert [(batch["L"].shape, batch["H"].shape) for batch in alone] == [((4, 3, 8, 8), (4, 3, 32, 32))] * 6
@@ -344,7 +347,7 @@ class TestTrainingBatches:
 
     def test_a_batch_is_what_the_sampler_draws(self, define: Callable[..., Options]) -> None:
         options = define(manual_seed=5)
-        crops = define_crops(options)
+        crops = define_sr_crops(options)
         draws = next(iter(sampler(N_IMAGES, seed=5, first_step=3)))
         batch = next(training_batches(crops, options, first_step=3))
         assert torch.equal(batch["H"], torch.stack([take(crops, draw)["H"] for draw in draws]))
@@ -358,7 +361,7 @@ class TestTrainingBatches:
         options = define(dataloader_num_workers=workers, dataloader_shuffle=False, cache="none")
         damaged = sorted((tmp_path / folder).iterdir())[4]
         damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-        batches = training_batches(define_crops(options), options, first_step=0)
+        batches = training_batches(define_sr_crops(options), options, first_step=0)
         next(batches)
         with pytest.raises(UserError, match=f"^{damaged}: cannot be read as an image$"):
             next(batches)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from fill import fill_, image
 
-from data.dataset_sr import define_crops, define_tests, training_batches
+from data.dataset_sr import training_batches
+from data.select_dataset import define_crops, define_tests
 from models import network_swinir, swin_transformer
 from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR

@@ -20,8 +20,9 @@ from PIL import Image
 
 import main_test_swinir
 import main_train_student
+from data.dataset_degraded import Degraded
 from data.dataset_sr import SRImages
-from data.dataset_test import Degradation, Degraded, define_task_images
+from data.dataset_test import Degradation, define_task_images
 from data.test_sets import SetFolders
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT, make_image

@@ -14,7 +14,8 @@ from models.network_swinir import SwinIR
 from tests.conftest import ROOT
 from utils.errors import UserError
 from utils.option_file import load, load_all
-from utils.options import Network, Section
+from utils.option_types import Section
+from utils.options import Network
 
 STUDY = sorted((ROOT / "options").glob("*.json"))
 TABLE = {

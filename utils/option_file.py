@@ -9,8 +9,11 @@ from typing import Any, get_args
 import json5
 from pydantic import ValidationError
 
+from utils import kair
 from utils.errors import UserError
-from utils.options import TEACHERS, Options, Section, TestSet
+from utils.option_datasets import TestSet
+from utils.option_types import Section
+from utils.options import TEACHERS, Options
 
 LONGEST = 200  # characters of a key or value that a message shows
 
@@ -27,7 +30,7 @@ EXPECTED = {
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Options:
-    """Read and check an option file, JSON with comments; `overrides` are `key.key=value`.
+    """Read and check an option file, JSON with comments, ours or KAIR's; `overrides` are `key.key=value`.
 
     Raises:
         UserError: the file or an override cannot be read, or a key or value is not valid.
@@ -42,10 +45,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Options:
         raise UserError(f"{path}: the brackets are nested too deeply") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: the file should hold one JSON object")
-    for override in overrides:
-        apply_override(raw, override)
     try:
-        return Options.model_validate(raw)
+        notes = kair.translate(raw)
+        for override in overrides:
+            apply_override(raw, override)
+        return Options.from_file(raw, notes + kair.complete(raw))
+    except kair.UnsupportedError as error:
+        raise UserError(f"{path}: {printable(str(error))}") from error
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error)}") from error
 

@@ -1,4 +1,7 @@
-"""The table of option keys, made from the schema: `python -m utils.option_reference` writes `docs/options.md`."""
+"""What is written about option keys, made from the schema.
+
+`python -m utils.option_reference` writes `docs/options.md` for people and `docs/options.schema.json` for editors.
+"""
 
 import json
 import types
@@ -8,14 +11,39 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from utils import kair
+from utils.option_datasets import TestSet, TrainSet
 from utils.option_file import subsections
-from utils.options import Network, Options, PathOptions, Section, SpandrelNetwork, TestSet, TrainOptions, TrainSet
+from utils.option_types import Section
+from utils.options import Network, Options, PathOptions, SpandrelNetwork, TrainOptions
 
-TARGET = Path(__file__).parents[1] / "docs" / "options.md"
+DOCS = Path(__file__).parents[1] / "docs"
+TARGET = DOCS / "options.md"
+SCHEMA_TARGET = DOCS / "options.schema.json"
+UNITS = {
+    "sigma": "grey levels of 255",
+    "quality_factor": "1 to 100",
+    "H_size": "HR pixels",
+    "dataloader_num_workers": "processes",
+    "dataloader_batch_size": "crops",
+    "img_size": "LR pixels",
+    "window_size": "LR pixels",
+    **dict.fromkeys(("embed_dim", "in_chans", "n_channels"), "channels"),
+    "depths": "blocks",
+    **dict.fromkeys(("start_distill_iter", "start_feature_iter", "G_scheduler_milestones", "total_iter"), "iterations"),
+    **dict.fromkeys(("checkpoint_test", "checkpoint_save", "checkpoint_print", "max_bad_steps"), "iterations"),
+    "checkpoint_keep_last": "checkpoints",
+}
 HEAD = """# Option keys
 
 Written by `python -m utils.option_reference` from `utils/options.py`; a test keeps it current. Files are JSON with
-`//` comments. `--set section.key=value` overrides any key. Names are KAIR's where KAIR has them.
+`//` comments. `--set section.key=value` overrides any key. "from" says who named the key: KAIR's option files, the
+published constructor of SwinIR, or this project. What becomes of KAIR's other keys is in `utils/kair.py`.
+
+For completion and checks in VS Code, add to `.vscode/settings.json`, and let it take `options` for JSON with comments:
+
+    "json.schemas": [{"fileMatch": ["options/**/*.json"], "url": "./docs/options.schema.json"}],
+    "files.associations": {"options/**/*.json": "jsonc"}
 """
 
 
@@ -42,14 +70,22 @@ def type_name(annotation: Any) -> str:
     return {str: "text", int: "integer", float: "number", bool: "true or false"}[annotation]
 
 
+def origin(section: type[Section], key: str) -> str:
+    """Who named a key."""
+    if key in kair.KEYS:
+        return "KAIR"
+    return "SwinIR" if section is Network else "ours"
+
+
 def table(section: type[Section]) -> str:
     """The keys of one section that are no sections themselves."""
-    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    rows = ["| key | type | default | unit | from | meaning |", "|---|---|---|---|---|---|"]
     for key, field in section.model_fields.items():
         if key not in subsections(section):
             default = "required" if field.default is PydanticUndefined else f"`{json.dumps(field.default)}`"
             meaning = " ".join((field.description or "").split())
-            rows.append(f"| `{key}` | {type_name(field.annotation)} | {default} | {meaning} |")
+            facts = f"{type_name(field.annotation)} | {default} | {UNITS.get(key, '')} | {origin(section, key)}"
+            rows.append(f"| `{key}` | {facts} | {meaning} |")
     return "\n".join(rows)
 
 
@@ -71,5 +107,11 @@ def reference() -> str:
     return "\n".join([HEAD, *parts])
 
 
+def schema() -> str:
+    """The JSON Schema of an option file."""
+    return json.dumps(Options.model_json_schema(), indent=1) + "\n"
+
+
 if __name__ == "__main__":
     TARGET.write_text(reference(), encoding="utf-8")
+    SCHEMA_TARGET.write_text(schema(), encoding="utf-8")

@@ -1,53 +1,25 @@
 """The option file's schema. Names are KAIR's; every key is checked, none is guessed."""
 
-import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    model_validator,
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
+
+from utils.option_datasets import Datasets
+from utils.option_types import (
+    Channels,
+    Count,
+    Name,
+    PathText,
+    PerRSTB,
+    Rate,
+    RSTBPair,
+    Section,
+    Whole,
+    not_a_boolean,
 )
-
-
-def not_a_boolean(value: Any) -> Any:
-    """Keep `true` from being taken for 1, as Python would."""
-    if isinstance(value, bool):
-        raise ValueError(f"should be a number, but is {json.dumps(value)}")
-    return value
-
-
-def without_control_characters(value: str) -> str:
-    """Refuse what no file system takes, and what would break the lines of the log."""
-    if any(ord(character) < 32 for character in value):
-        raise ValueError(f"should be a path without control characters, but is {json.dumps(value)}")
-    return value
-
-
-LARGEST = 10**9  # no count in an option file comes near it, and what is computed from counts stays in 64 bits
-Count = Annotated[int, Field(gt=0, le=LARGEST)]
-Whole = Annotated[int, Field(ge=0, le=LARGEST)]
-PathText = Annotated[str, Field(min_length=1), AfterValidator(without_control_characters)]
-Channels = Annotated[Literal[1, 3], BeforeValidator(not_a_boolean)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-PerRSTB = Annotated[list[Count], Field(min_length=1)]
-Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]  # of a folder: no slashes, no leading dots
-RSTBPair = Annotated[list[Whole], Field(min_length=2, max_length=2)]
-
-
-class Section(BaseModel):
-    """A part of the option file: unknown keys are errors, values keep their JSON type, nothing changes afterwards."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class PathOptions(Section):
@@ -68,69 +40,6 @@ class PathOptions(Section):
     def cache_folder(self) -> Path | None:
         """`cache` as a path."""
         return None if self.cache is None else Path(self.cache)
-
-
-class TestSet(Section):
-    """A dataset for validation, used whole."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
-    name: Name
-    """Name in the log, in metrics.jsonl and of the folder of restored images."""
-    dataset_type: Literal["sr"] = "sr"
-    """Kind of degradation."""
-    dataroot_H: PathText
-    """Folder of HR images."""
-    dataroot_L: PathText | None = None
-    """Folder of LR images, paired by name with or without `x<scale>`; null: made by MATLAB-compatible bicubic."""
-
-
-class TrainSet(TestSet):
-    """The dataset for training, of which random crops are used."""
-
-    H_size: Count = 192
-    """Height and width of the HR crop, in pixels; a multiple of the scale."""
-    cache: Literal["memmap", "none"] = "memmap"
-    """memmap: decode every image once into a file, of which crops are slices; none: decode for each crop."""
-    dataloader_shuffle: bool = True
-    """Whether each epoch goes through the images in a new random order."""
-    dataloader_num_workers: Annotated[int, Field(ge=0, le=256)] = 4
-    """Processes that load data, for each training process."""
-    dataloader_batch_size: Annotated[int, Field(gt=0, le=65_536)] = 32
-    """Crops of one iteration, over all training processes together."""
-
-
-class Datasets(Section):
-    """The training set, and any number of test sets whose keys begin with `test`."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, TestSet]
-
-    train: TrainSet
-    """The training set."""
-
-    @property
-    def tests(self) -> list[TestSet]:
-        """The test sets, in the order of the file."""
-        return list(self.__pydantic_extra__.values())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_keys(cls, raw: Any) -> Any:
-        unknown = [key for key in raw if key != "train" and not key.startswith("test")] if isinstance(raw, dict) else []
-        if unknown:
-            (nearest,) = difflib.get_close_matches(unknown[0], ["train", "test"], n=1, cutoff=0.0)
-            raise ValueError(
-                f"unknown key {unknown[0]!r}; did you mean {nearest!r}? Test sets have keys that begin with 'test'"
-            )
-        return raw
-
-    @model_validator(mode="after")
-    def _check_names(self) -> "Datasets":
-        names = [test.name for test in self.tests]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two test sets have the same name ({', '.join(names)})")
-        return self
 
 
 class Network(Section):
@@ -219,6 +128,8 @@ class TrainOptions(Section):
     """Loss between the student's output and the ground truth."""
     G_lossfn_weight: NonNegativeFloat = 1.0
     """Weight of l_g_L1."""
+    G_charbonnier_eps: PositiveFloat = 1e-9
+    """The eps of every "charbonnier", sqrt(difference^2 + eps); as in KAIR, it is not squared."""
     distill_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
     """Loss between the student's output and the teacher's."""
     distill_lossfn_weight: NonNegativeFloat = 1.0
@@ -286,8 +197,8 @@ class Options(Section):
     """Name of the experiment and of its folder below `path.root`."""
     model: Literal["plain"] = "plain"
     """Training step: `models.model_plain.ModelPlain`."""
-    scale: Literal[2, 3, 4, 8]
-    """Super-resolution factor."""
+    scale: Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(not_a_boolean)]
+    """Super-resolution factor; 1 for denoising and JPEG artefacts."""
     n_channels: Channels = 3
     """1: grayscale, 3: RGB."""
     path: PathOptions = PathOptions()
@@ -296,10 +207,33 @@ class Options(Section):
     """Training and test sets."""
     netG: Network
     """The student, which is the network that is trained."""
-    netTeacher: Network | SpandrelNetwork = Field(Network(), discriminator="net_type")
+    netTeacher: Network | SpandrelNetwork = Field(default_factory=Network, discriminator="net_type")
     """The teacher, a SwinIR (keys left out are those of SwinIR-M for `scale`) or a network that spandrel reads."""
     train: TrainOptions
     """Losses, optimizer, schedule and intervals."""
+
+    _notes: tuple[str, ...] = PrivateAttr(())
+
+    @classmethod
+    def from_file(cls, raw: dict[str, Any], notes: Sequence[str]) -> "Options":
+        """Check what a file held, and keep what there is to say about its keys.
+
+        Raises:
+            ValidationError: a key or value is not valid.
+        """
+        options = cls.model_validate(raw)
+        options._notes = tuple(notes)
+        return options
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What became of the file's keys that are KAIR's and not ours, in one line each."""
+        return self._notes
+
+    @property
+    def border(self) -> int:
+        """HR pixels on each side that are not judged, as papers leave them out: none where nothing is enlarged."""
+        return self.scale if self.scale > 1 else 0
 
     @property
     def task_folder(self) -> Path:
@@ -338,9 +272,23 @@ class Options(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_degradations(self) -> "Options":
+        for key, dataset in self.datasets.by_key().items():
+            kind, folder_L = dataset.dataset_type, dataset.dataroot_L
+            if kind != "sr" and self.scale != 1:
+                raise ValueError(f"datasets.{key}.dataset_type: {kind!r} needs scale 1, but scale is {self.scale}")
+            if kind != "sr" and folder_L is not None:
+                raise ValueError(f"datasets.{key}.dataroot_L: {kind!r} degrades images of dataroot_H; set it to null")
+            if kind == "sr" and self.scale == 1 and folder_L is None:
+                raise ValueError(f"datasets.{key}.dataroot_L: missing; at scale 1, bicubic makes no LR images")
+        return self
+
+    @model_validator(mode="after")
     def _check_teacher(self) -> "Options":
         if self.train.teacher == "stored" and self.train.distillation_type == "feature":
             raise ValueError("train.teacher: 'stored' holds no features; distillation_type 'feature' needs 'online'")
+        if self.train.teacher == "stored" and self.datasets.train.dataset_type != "sr":
+            raise ValueError("train.teacher: 'stored' needs LR images that stay the same, of dataset_type 'sr'")
         if self.train.teacher_ensemble and self.train.teacher == "online":
             raise ValueError("train.teacher_ensemble: needs train.teacher 'stored'")
         if self.train.distillation_type != "none" and self.path.pretrained_netTeacher is None:

@@ -1,4 +1,4 @@
-"""Where methods differ: windows of the restored images beside bicubic and the ground truth.
+"""Where methods differ: windows of the restored images beside the baseline and the ground truth.
 
 Images are (H, W, C) uint8.
 """
@@ -12,7 +12,7 @@ from utils.evaluate import ImageResult
 from utils.images import encode_png, read_image
 from utils.metrics import luma, psnr
 from utils.report.picture import Picture, Strip
-from utils.report.results import bicubic_image, hr_image, judgements, missing_image
+from utils.report.results import baseline_image, baseline_name, hr_image, judgements, missing_image
 from utils.report.tasks import Judged, Method
 
 CROP = 96  # height and width of the windows, in HR pixels
@@ -40,7 +40,7 @@ def most_different_images(judged: Sequence[Judged]) -> list[ImageResult]:
 
 
 def compare_methods(shown: Sequence[tuple[Method, Judged]], result: ImageResult, dataset: str) -> Strip:
-    """One image: where the window is, bicubic, every method that kept its image, and the ground truth."""
+    """One image: where the window is, the baseline, every method that kept its image, and the ground truth."""
     options = shown[0][0].tasks[0].options
     paths = {method.name: judged.tasks[0].image_path(dataset, result.name) for method, judged in shown}
     restored = {name: read_image(path, channels=options.n_channels) for name, path in paths.items() if path.is_file()}
@@ -48,14 +48,15 @@ def compare_methods(shown: Sequence[tuple[Method, Judged]], result: ImageResult,
     if missing or not restored:
         reason = f"{missing} is not there" if missing else "no task kept its restored image"
         return Strip(result.name, note=f"no images: {reason}")
-    images = {"bicubic": bicubic_image(result, options), **restored}
+    images = {baseline_name(options): baseline_image(result, options, dataset), **restored}
     size = np.min([image.shape[:2] for image in images.values()], axis=0)  # scales may cut the borders differently
     images = {name: image[: size[0], : size[1]] for name, image in images.items()}
-    return Strip(result.name, crops(images, hr_image(result, options, size), prefix=f"{dataset}_{result.name}"))
+    hr = hr_image(result, options, dataset, size)
+    return Strip(result.name, crops(images, hr, prefix=f"{dataset}_{result.name}"))
 
 
 def crops(images: dict[str, np.ndarray], hr: np.ndarray, *, prefix: str) -> list[Picture]:
-    """The pictures of one strip, of images by method, bicubic first; its error chooses the window of a single one."""
+    """The pictures of a strip, of images by method, the baseline first: its error chooses a single method's window."""
     competing = list(images.values())
     window = most_different_window(competing[1:] if len(competing) > 2 else competing, hr)
     where = Picture(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.degradations import of_test_set, reader
 from utils.evaluate import ImageResult, average, bicubic, compare
 from utils.images import read_image, to_image, to_tensor, unit_range
+from utils.option_datasets import TestSet
 from utils.options import Options
 from utils.report.bootstrap import interval
 from utils.report.tasks import Judged, Method, Task, all_tasks, progress, test_sets
@@ -19,15 +21,36 @@ FIGURES = {"psnr": 3, "ssim": 4, "psnr_y": 3, "ssim_y": 4}  # and the decimals o
 NETWORK_COLUMNS = ("parameters", "of teacher's", "GFLOPs", "of teacher's GFLOPs", "latency [ms]", "device")
 
 
-def bicubic_image(result: ImageResult, options: Options) -> np.ndarray:
-    """The LR image of a result, up-sampled, (H, W, C) uint8."""
+def baseline_name(options: Options) -> str:
+    """What an image is called before any network has seen it."""
+    return "bicubic" if options.scale > 1 else "input"
+
+
+def baseline_image(result: ImageResult, options: Options, dataset: str) -> np.ndarray:
+    """The LR image of a result, up-sampled, or the degraded image, (H, W, C) uint8."""
+    test = degraded_set(options, dataset)
+    if test:
+        return to_image(unit_range(of_test_set(test)(clean_image(result, options, dataset))))
     lr_image = unit_range(to_tensor(read_image(Path(result.L_path), channels=options.n_channels)))
     return to_image(bicubic(options.scale)(lr_image[None])[0])
 
 
-def hr_image(result: ImageResult, options: Options, size: Sequence[int]) -> np.ndarray:
+def clean_image(result: ImageResult, options: Options, dataset: str) -> np.ndarray:
+    """The whole ground truth of a result, (H, W, C) uint8."""
+    test = degraded_set(options, dataset)
+    read = reader(jpeg=test is not None and test.dataset_type == "jpeg", channels=options.n_channels)
+    return read(Path(result.H_path))
+
+
+def hr_image(result: ImageResult, options: Options, dataset: str, size: Sequence[int]) -> np.ndarray:
     """The ground truth of a result, (H, W, C) uint8, cut to the (H, W) of the restored image."""
-    return read_image(Path(result.H_path), channels=options.n_channels)[: size[0], : size[1]]
+    return clean_image(result, options, dataset)[: size[0], : size[1]]
+
+
+def degraded_set(options: Options, name: str) -> TestSet | None:
+    """The test set of that name, if it has clean images alone."""
+    sets = (test for test in options.datasets.tests if test.name == name and test.dataset_type != "sr")
+    return next(sets, None)
 
 
 def missing_image(results: Sequence[ImageResult]) -> str | None:
@@ -41,26 +64,27 @@ def judgements(methods: Sequence[Method], dataset: str) -> list[tuple[Method, Ju
     return [(method, judged) for method in methods if (judged := method.judge(dataset))]
 
 
-def bicubic_figures(shown: Sequence[tuple[Method, Judged]]) -> dict[str, str]:
-    """The figures of bicubic interpolation on the images of the first method; none where they are not all there."""
+def baseline_figures(shown: Sequence[tuple[Method, Judged]], dataset: str) -> dict[str, str]:
+    """The figures of the first method's images before they are restored; none where they are not all there."""
     if not shown or missing_image(shown[0][1].results[0]):
         return {}
     options = shown[0][0].tasks[0].options
     judged = []
     for result in shown[0][1].results[0]:
-        image = bicubic_image(result, options)
-        hr = to_tensor(hr_image(result, options, image.shape))
-        judged.append(compare(image, {"H": hr, **asdict(result)}, border=options.scale))
+        image = baseline_image(result, options, dataset)
+        hr = to_tensor(hr_image(result, options, dataset, image.shape))
+        judged.append(compare(image, {"H": hr, **asdict(result)}, border=options.border))
     return formatted(average(judged))
 
 
 def figure_rows(methods: Sequence[Method]) -> Rows:
-    """PSNR in dB and SSIM, in RGB and on Y: bicubic and each method on each test set, and the spread of its runs."""
+    """PSNR in dB and SSIM, in RGB and on Y: baseline and each method on each test set, and the spread of its runs."""
     rows = []
     for dataset in test_sets(methods):
         shown = judgements(methods, dataset)
-        if baseline := bicubic_figures(shown):
-            rows.append({"test set": dataset, "method": "bicubic", "seeds": NONE, "iterations": NONE, **baseline})
+        if baseline := baseline_figures(shown, dataset):
+            name = baseline_name(shown[0][0].tasks[0].options)
+            rows.append({"test set": dataset, "method": name, "seeds": NONE, "iterations": NONE, **baseline})
         for method, judged in shown:
             of_runs = {key: judged.figures[key].mean(axis=1) for key in FIGURES}
             means = formatted({key: float(runs.mean()) for key, runs in of_runs.items()})

@@ -1,0 +1,147 @@
+"""Datasets for denoising and JPEG artefact reduction: clean images alone, which are degraded as they are read.
+
+Items are those of `data.dataset_sr` at scale 1; `L` of noisy images is float32, in [0, 1] and beyond: never clipped.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.dataset_sr import Crops, Item, crop
+from data.folders import file_version
+from data.image_store import ImageStore
+from data.sampler import Draw
+from utils.degradations import Degrade, Read
+from utils.errors import UserError
+from utils.images import jpeg_round_trip, read_image, to_tensor
+from utils.option_datasets import TrainSet
+
+JPEG_UNIT = 16  # pixels in height and width that JPEG codes together: four blocks, which share their colour
+
+
+class Degraded(Dataset[Item]):
+    """Whole clean images, and what `degrade` makes of them."""
+
+    def __init__(self, files: Sequence[Path], *, read: Read, degrade: Degrade) -> None:
+        self.files = files
+        self.read = read
+        self.degrade = degrade
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Item:
+        path = str(self.files[index])
+        clean = self.read(self.files[index])
+        return Item(L=self.degrade(clean), H=to_tensor(clean), L_path=path, H_path=path)
+
+
+class CleanImages:
+    """The pixels of clean images, (H, W, C) uint8, from their files or from a store.
+
+    Raises:
+        UserError: a file cannot be read, or is not what it was when this object was made.
+    """
+
+    def __init__(self, files: Sequence[Path], *, channels: int, store: ImageStore | None = None) -> None:
+        self.files = files
+        self.channels = channels
+        self.store = store
+        self.versions = [file_version(path) for path in files] if store is None else []
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if self.store is not None:
+            return self.store[index]
+        image = read_image(self.files[index], channels=self.channels)
+        if file_version(self.files[index]) != self.versions[index]:
+            raise UserError(f"{self.files[index]}: the file was changed while it was in use")
+        return image
+
+
+class Window(NamedTuple):
+    """A square of an image, in pixels."""
+
+    top: int
+    left: int
+    size: int
+
+
+DegradeWindow = Callable[[np.ndarray, Window, np.random.Generator], Tensor]
+
+
+class DegradedCrops(Crops):
+    """Random H_size x H_size crops of clean images in one of the eight flips and rotations, degraded after these.
+
+    Args:
+        degrade: makes `L` of a window of a clean image, with a generator that is a function of (seed, draw).
+    """
+
+    def __init__(self, images: CleanImages, *, H_size: int, seed: int, degrade: DegradeWindow) -> None:
+        super().__init__(images, seed=seed)
+        self.clean = images
+        self.H_size = H_size
+        self.degrade = degrade
+
+    def __getitem__(self, draw: Draw) -> Item | UserError:
+        try:
+            image = self.clean[draw.image]
+        except UserError as error:
+            return error  # as an item: raised in a worker process it would arrive wrapped in a traceback
+        rng = np.random.default_rng([self.seed, draw.position])
+        orientation = int(rng.integers(8))
+        turned = turn(image, orientation)
+        height, width, _ = turned.shape
+        top, left = rng.integers([height - self.H_size + 1, width - self.H_size + 1]).tolist()
+        window = Window(top, left, self.H_size)
+        path = str(self.clean.files[draw.image])
+        return Item(
+            L=self.degrade(turned, window, rng),
+            H=to_tensor(np.ascontiguousarray(crop(turned, *window))),
+            L_path=path,
+            H_path=path,
+            window=f"[{top}:{top + self.H_size}, {left}:{left + self.H_size}] in orientation {orientation}",
+        )
+
+
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of (H, W, C) in one of its eight orientations, numbered as by `data.dataset_sr.reorient`."""
+    return np.rot90(image[:, ::-1] if orientation >= 4 else image, orientation % 4)
+
+
+def noisy_window(sigma: float) -> DegradeWindow:
+    """White Gaussian noise of standard deviation `sigma`, in grey levels of 255, new for each crop."""
+
+    def degrade(image: np.ndarray, window: Window, rng: np.random.Generator) -> Tensor:
+        clean = crop(image, *window).astype(np.float32) / 255
+        noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(sigma / 255)
+        return torch.from_numpy(clean + noise).movedim(-1, -3)
+
+    return degrade
+
+
+def jpeg_window(quality: int) -> DegradeWindow:
+    """The window as it is in the whole image's JPEG, so that blocks begin anywhere in it, as they do in crops of files.
+
+    Compressed are the window's JPEG units and one more on each side, from which the decoder interpolates colour.
+    """
+
+    def degrade(image: np.ndarray, window: Window, _: np.random.Generator) -> Tensor:
+        top, left = (max(start // JPEG_UNIT - 1, 0) * JPEG_UNIT for start in (window.top, window.left))
+        bottom, right = ((start + window.size) // JPEG_UNIT * JPEG_UNIT + 2 * JPEG_UNIT for start in window[:2])
+        decoded = jpeg_round_trip(np.ascontiguousarray(image[top:bottom, left:right]), quality)
+        return to_tensor(np.ascontiguousarray(crop(decoded, window.top - top, window.left - left, window.size)))
+
+    return degrade
+
+
+def of_train_set(dataset: TrainSet) -> DegradeWindow:
+    """What is done to the crops of a training set that has no LR images."""
+    return noisy_window(dataset.sigma) if dataset.dataset_type == "dncnn" else jpeg_window(dataset.quality_factor)

@@ -1,0 +1,96 @@
+"""Which datasets an option file asks for, by their `dataset_type`."""
+
+from pathlib import Path
+
+from data.dataset_degraded import CleanImages, Degraded, DegradedCrops, of_train_set
+from data.dataset_sr import Crops, SRCrops, SRImages, define_pairs, define_store
+from data.folders import check_distinct, check_known_count, derived_folder, describe_files, list_images
+from data.image_store import decoded
+from utils import dist
+from utils.degradations import of_test_set, reader
+from utils.errors import UserError
+from utils.option_datasets import TestSet
+from utils.options import Options
+
+TestImages = SRImages | Degraded
+
+
+def define_tests(options: Options) -> dict[str, TestImages]:
+    """The test sets of the option file, by name.
+
+    Raises:
+        UserError: as `sr_pairs`, or two images have the same name.
+    """
+    return {test.name: define_test(test, options) for test in options.datasets.tests}
+
+
+def define_test(test: TestSet, options: Options) -> TestImages:
+    """One test set."""
+    channels = options.n_channels
+    if test.dataset_type == "sr":
+        pairs = define_pairs(test, options)
+        check_distinct(pair.H for pair in pairs)
+        return SRImages(pairs, scale=options.scale, channels=channels)
+    files = clean_files(test)
+    check_distinct(files)
+    read = reader(jpeg=test.dataset_type == "jpeg", channels=channels)
+    return Degraded(files, read=read, degrade=of_test_set(test))
+
+
+def define_crops(options: Options) -> Crops:
+    """The training crops of the option file.
+
+    No image may be smaller than the crop, which `data.image_check` sees to.
+
+    Raises:
+        UserError: as `define_sr_crops` and `define_degraded_crops`, or the batch cannot be split.
+    """
+    train = options.datasets.train
+    if train.dataloader_batch_size % dist.world_size():
+        raise UserError(
+            f"datasets.train.dataloader_batch_size: {train.dataloader_batch_size} cannot be split over "
+            f"{dist.world_size()} processes"
+        )
+    return define_sr_crops(options) if train.dataset_type == "sr" else define_degraded_crops(options)
+
+
+def define_sr_crops(options: Options) -> SRCrops:
+    """Crops of pairs, from the decoded-image store unless the option file says otherwise.
+
+    Raises:
+        UserError: as `sr_pairs` and `decoded`.
+    """
+    train = options.datasets.train
+    pairs = define_pairs(train, options)
+    store = None if train.cache == "none" else define_store(pairs, options)
+    images = SRImages(pairs, scale=options.scale, channels=options.n_channels, store=store)
+    return SRCrops(images, H_size=train.H_size, seed=options.train.manual_seed)
+
+
+def define_degraded_crops(options: Options) -> DegradedCrops:
+    """Crops of clean images, from the decoded-image store unless the option file says otherwise.
+
+    Raises:
+        UserError: as `clean_files` and `decoded`.
+    """
+    train, channels = options.datasets.train, options.n_channels
+    files, store = clean_files(train), None
+    if train.cache == "memmap":
+        folder_H = Path(train.dataroot_H)
+        folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
+        store = decoded(files, channels=channels, folder=folder, label=f"{folder_H.name}-{channels}ch")
+    images = CleanImages(files, channels=channels, store=store)
+    return DegradedCrops(images, H_size=train.H_size, seed=options.train.manual_seed, degrade=of_train_set(train))
+
+
+def clean_files(dataset: TestSet) -> list[Path]:
+    """The images of a dataset without LR images.
+
+    Raises:
+        UserError: there are none, or not all, or the processes of the run see different files.
+    """
+    folder_H = Path(dataset.dataroot_H)
+    files = list_images(folder_H)
+    check_known_count(folder_H, len(files))
+    dist.check_same(dataset.name, describe_files(files))
+    return files
