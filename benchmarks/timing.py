@@ -4,6 +4,7 @@ import ctypes
 import gc
 import multiprocessing
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -41,13 +42,14 @@ def serve(orders: Connection, device: torch.device) -> None:
     """The life of a side's process: it takes work to do, and measures it whenever it is told to."""
     measures = {"seconds": seconds, "peak_bytes": peak_bytes}
     run: Run | None = None
-    while order := orders.recv():
-        if isinstance(order, str):
-            assert run is not None
-            orders.send(measures[order](run, device))
-        else:
-            run = None  # two works at once might not fit
-            run = order()
+    with suppress(EOFError):  # when the benchmark is over
+        while order := orders.recv():
+            if isinstance(order, str):
+                assert run is not None
+                orders.send(measures[order](run, device))
+            else:
+                run = None  # two works at once might not fit
+                run = order()
 
 
 class Side:
