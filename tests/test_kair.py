@@ -142,7 +142,6 @@ def test_the_older_names_of_kair_are_read_and_of_two_names_the_one_for_tests_cou
             '"dataroot_L": "LR"',
             "datasets.train.dataroot_L: 'dncnn' degrades images of dataroot_H; set it to null",
         ),
-        ("color_dn", '"dncnn"', '"sr", "scale": 1', "datasets.train.scale: unknown key"),
         (
             "classical_sr",
             '"G_scheduler_milestones": [250000, 400000, 450000, 475000, 500000]',
@@ -177,7 +176,7 @@ def test_a_file_of_kair_trains(path: Path, clean_folder: Path, monkeypatch: pyte
     train_here(monkeypatch, "--opt", path, "--set", *overrides)
     task = clean_folder.parent / "runs" / "kair"
     log = (task / "train.log").read_text()
-    notes = load(path).notes
+    notes = load(path, overrides).notes
     assert [note for note in notes if log.count(f" : {note}\n") != 1] == []
     losses = [record["G_loss"] for record in lines(task, "train")]
     assert len(losses) == 3

@@ -148,7 +148,7 @@ def complete(raw: dict[str, Any]) -> list[str]:
     """Add what KAIR's files may leave out: the scale where nothing is enlarged, and an end, which KAIR never has."""
     notes = []
     train = section(raw, "train")
-    if "scale" not in raw and section(raw, "datasets", "train").get("dataset_type") in ("dncnn", "jpeg"):
+    if "scale" not in raw and section(raw, "datasets", "train").get("dataset_type", "sr") != "sr":
         raw["scale"] = 1
         notes.append("scale: missing; it is 1")
     milestones = train.get("G_scheduler_milestones")
