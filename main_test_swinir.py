@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.noise < 0 or not 0 <= arguments.jpeg <= 100:
         parser.error(f"--noise {arguments.noise} should not be negative, and --jpeg {arguments.jpeg} from 0 to 100")
-    if not 0 <= arguments.tile_overlap < (arguments.tile or math.inf):
+    if not 0 <= arguments.tile_overlap < (math.inf if arguments.tile is None else arguments.tile):
         parser.error(f"--tile_overlap {arguments.tile_overlap} should not be negative, and be less than --tile")
     return arguments
 

@@ -33,6 +33,8 @@ def main() -> None:
     )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
     arguments = parser.parse_args()
+    if arguments.profile is not None and arguments.profile < 1:
+        parser.error(f"--profile {arguments.profile} should be at least 1")
 
     with exit_on_user_error(), Interrupt() as interrupt:
         experiments = load_all(arguments.opt, arguments.set)
@@ -58,7 +60,8 @@ def run(
     if model.teacher is not None and options.train.teacher == "stored":
         assert isinstance(crops, SRCrops)  # the options have been checked
         crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)
-    with closing(training_batches(crops, options, first_step=model.step)) as batches:
+    first_step = 0 if profile else model.step  # a finished task can be profiled, too
+    with closing(training_batches(crops, options, first_step=first_step)) as batches:
         if profile:
             profile_steps(model, batches, steps=profile)
         else:

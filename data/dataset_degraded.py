@@ -4,6 +4,7 @@ Items are those of `data.dataset_sr` at scale 1; `L` of noisy images is float32,
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,32 +117,26 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.rot90(image[:, ::-1] if orientation >= 4 else image, orientation % 4)
 
 
-def noisy_window(sigma: float) -> DegradeWindow:
-    """White Gaussian noise of standard deviation `sigma`, in grey levels of 255, new for each crop."""
-
-    def degrade(image: np.ndarray, window: Window, rng: np.random.Generator) -> Tensor:
-        clean = crop(image, *window).astype(np.float32) / 255
-        noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(sigma / 255)
-        return torch.from_numpy(clean + noise).movedim(-1, -3)
-
-    return degrade
+def noisy_window(image: np.ndarray, window: Window, rng: np.random.Generator, *, sigma: float) -> Tensor:
+    """The window with white Gaussian noise of standard deviation `sigma`, in grey levels of 255, new for each crop."""
+    clean = crop(image, *window).astype(np.float32) / 255
+    noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(sigma / 255)
+    return torch.from_numpy((clean + noise).transpose(2, 0, 1))
 
 
-def jpeg_window(quality: int) -> DegradeWindow:
+def jpeg_window(image: np.ndarray, window: Window, _: np.random.Generator, *, quality: int) -> Tensor:
     """The window as it is in the whole image's JPEG, so that blocks begin anywhere in it, as they do in crops of files.
 
     Compressed are the window's JPEG units and one more on each side, from which the decoder interpolates colour.
     """
-
-    def degrade(image: np.ndarray, window: Window, _: np.random.Generator) -> Tensor:
-        top, left = (max(start // JPEG_UNIT - 1, 0) * JPEG_UNIT for start in (window.top, window.left))
-        bottom, right = ((start + window.size) // JPEG_UNIT * JPEG_UNIT + 2 * JPEG_UNIT for start in window[:2])
-        decoded = jpeg_round_trip(np.ascontiguousarray(image[top:bottom, left:right]), quality)
-        return to_tensor(np.ascontiguousarray(crop(decoded, window.top - top, window.left - left, window.size)))
-
-    return degrade
+    top, left = (max(start // JPEG_UNIT - 1, 0) * JPEG_UNIT for start in (window.top, window.left))
+    bottom, right = ((start + window.size) // JPEG_UNIT * JPEG_UNIT + 2 * JPEG_UNIT for start in window[:2])
+    decoded = jpeg_round_trip(np.ascontiguousarray(image[top:bottom, left:right]), quality)
+    return to_tensor(np.ascontiguousarray(crop(decoded, window.top - top, window.left - left, window.size)))
 
 
 def of_train_set(dataset: TrainSet) -> DegradeWindow:
-    """What is done to the crops of a training set that has no LR images."""
-    return noisy_window(dataset.sigma) if dataset.dataset_type == "dncnn" else jpeg_window(dataset.quality_factor)
+    """What is done to the crops of a training set that has no LR images; it can be sent to worker processes."""
+    if dataset.dataset_type == "dncnn":
+        return partial(noisy_window, sigma=dataset.sigma)
+    return partial(jpeg_window, quality=dataset.quality_factor)

@@ -262,7 +262,8 @@ def define_taught(images: SRImages, options: Options, restore: Restore, device: 
     scale, channels = options.scale, options.n_channels
     shapes = [(scale * height, scale * width, channels) for height, width in map(image_size, lr_files)]
     folder_H = Path(options.datasets.train.dataroot_H)
-    label = f"{folder_H.name}-{channels}ch-{weights.parent.parent.name}-{weights.stem}{'-ensemble' if ensemble else ''}"
+    teacher = f"{weights.parent.parent.name}-{weights.stem}{'-ensemble' if ensemble else ''}"
+    label = f"{sources_label(images.pairs, folder_H)}-{channels}ch-{teacher}"
     name = fingerprint([*lr_files, weights], options.netTeacher.arguments())
     folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
     taught = ImageStore(folder / f"{label}-{name}.u8", shapes)
@@ -281,7 +282,12 @@ def define_store(pairs: Sequence[Pair], options: Options) -> ImageStore:
     """The decoded pixels of the training pairs, LR images first, beside the dataset or below `path.cache`."""
     folder_H = Path(options.datasets.train.dataroot_H)
     files = [pair.L for pair in pairs] + [pair.H for pair in pairs]
-    source_L = hashlib.sha256(str(pairs[0].L.parent.resolve()).encode()).hexdigest()[:8]
-    label = f"{folder_H.name}-{source_L}-{options.n_channels}ch"  # of each LR folder, a store of its own
+    label = f"{sources_label(pairs, folder_H)}-{options.n_channels}ch"
     folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
     return decoded(files, channels=options.n_channels, folder=folder, label=label)
+
+
+def sources_label(pairs: Sequence[Pair], folder_H: Path) -> str:
+    """A name for what is made of these folders: of each LR folder, stores of its own."""
+    source_L = hashlib.sha256(str(pairs[0].L.parent.resolve()).encode()).hexdigest()[:8]
+    return f"{folder_H.name}-{source_L}"

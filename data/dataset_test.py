@@ -111,7 +111,7 @@ def define_task_images(degradation: Degradation, *, folder_lq: Path | None, fold
     if folder_gt is None:
         assert folder_lq is not None
         files = list_images(folder_lq)
-        check_images(Demand(path, read=read_as_stored) for path in files)
+        check_images(Demand(path, read=None) for path in files)  # each is decoded when its turn comes
         return LRImages(files)
     if folder_lq is not None and degradation.kind != "sr":
         raise UserError(f"--folder_lq: task {task} makes its own low-quality images from --folder_gt; give only one")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.model_plain import ModelPlain
 from models.select_network import define_G, define_teacher
 from models.summary import INPUT_SIZE, count
+from utils.files import write_whole
 from utils.machine import machine_name, seconds
 
 ROUNDS = 3
@@ -35,4 +36,4 @@ def record_cost(model: ModelPlain) -> None:
             networks["teacher"] = define_teacher(options)
     counts = {name: count(network, channels=options.n_channels) for name, network in networks.items()}
     content = {"input_size": INPUT_SIZE, **counts, "latency": latency(model), "device": machine_name(model.device)}
-    (options.task_folder / "cost.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(options.task_folder / "cost.json", (json.dumps(content, indent=2) + "\n").encode())

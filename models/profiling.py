@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from models.model_plain import ModelPlain
 from utils import dist
+from utils.errors import UserError
 from utils.tables import markdown
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,13 @@ def profile_steps(model: ModelPlain, batches: Iterator[Mapping[str, Any]], *, st
     """Train `steps` iterations that are not kept; log where their time went and write a trace into the task's folder.
 
     Perfetto and chrome://tracing show the trace, `profile/trace_<rank>.json`.
+
+    Raises:
+        UserError: the batches end before.
     """
+    total = model.options.train.total_iter
+    if steps + WARM_UP > total:
+        raise UserError(f"--profile {steps}: with {WARM_UP} to warm up, that is more than train.total_iter {total:,}")
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if model.device.type == "cuda" else [])
     for _ in range(WARM_UP):
         model.train_step(next(batches))

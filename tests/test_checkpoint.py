@@ -60,11 +60,11 @@ def test_only_a_first_save_that_was_cut_off_lets_a_task_start_anew(tmp_path: Pat
     save(tmp_path, 5)
     (tmp_path / "5_checkpoint.json").unlink()
     (tmp_path / "best_G.pth").touch()
-    assert step_of(tmp_path) is None
     (tmp_path / "10_G.pth").touch()
     with pytest.raises(UserError, match="no checkpoint is complete and intact"):
         checkpoint_sets.newest(tmp_path)
-    checkpoint_sets.delete_others(tmp_path, [])
+    (tmp_path / "10_G.pth").unlink()
+    assert step_of(tmp_path) is None
     save(tmp_path, 5)
     (tmp_path / "5_G.pth").write_bytes(b"")
     with pytest.raises(UserError, match="no checkpoint is complete and intact"):
@@ -101,3 +101,11 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     assert max(validated, key=lambda step: validated[step]) == 6, "at which there is no regular checkpoint"
     assert checkpoint_sets.complete(run.models) == [6, 12]
     assert len(list(run.models.iterdir())) == 10
+
+
+def test_what_a_first_save_left_is_gone_when_the_run_starts_anew(tmp_path: Path) -> None:
+    for step in (3, 5):  # each killed before its manifest was written
+        save(tmp_path, step)
+        checkpoint_sets.manifest_path(tmp_path, step).unlink()
+        assert checkpoint_sets.newest(tmp_path) is None
+        assert list(tmp_path.iterdir()) == []  # or the next one to be cut off would look like damage

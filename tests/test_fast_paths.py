@@ -18,8 +18,10 @@ from data.select_dataset import define_crops, define_tests
 from models import network_swinir, swin_transformer
 from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR
+from models.profiling import profile_steps
 from models.select_network import define_teacher
 from tests.conftest import ROOT
+from utils.errors import UserError
 from utils.evaluate import average, evaluate, restorer
 from utils.options import Options
 
@@ -144,3 +146,9 @@ def test_a_profile_tells_the_parts_of_a_step_and_trains_nothing(raw_options: dic
     events = json.loads((tmp_path / "runs/toy/profile/trace_0.json").read_text())["traceEvents"]
     assert sum(event["name"] == "backward" for event in events) == 2
     assert not (tmp_path / "runs/toy/models").exists()
+
+
+def test_more_iterations_than_there_are_cannot_be_profiled(raw_options: dict[str, Any]) -> None:
+    model = ModelPlain(Options.model_validate(raw_options), device=CPU)
+    with pytest.raises(UserError, match=r"--profile 8: with 3 to warm up, that is more than train.total_iter 10"):
+        profile_steps(model, iter([]), steps=8)

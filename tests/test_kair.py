@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,8 @@ def test_a_file_of_kair_trains(path: Path, clean_folder: Path, monkeypatch: pyte
 
 def test_denoising_learns_and_resumes_to_the_same_bits(clean_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(task: str, total_iter: int) -> Path:
-        more = (f"task={task}", f"train.total_iter={total_iter}", "train.E_decay=0.5", "datasets.train.sigma=50")
+        more = [f"task={task}", f"train.total_iter={total_iter}", "train.checkpoint_test=10"]
+        more += ["train.E_decay=0.5", "datasets.train.sigma=50"]
         train_here(monkeypatch, "--opt", KAIR / "color_dn.json", "--set", *tiny(clean_folder, *more))
         return clean_folder.parent / "runs" / task
 
@@ -255,7 +257,9 @@ class TestCrops:
         images = CleanImages(sorted(clean_folder.iterdir()), channels=3)
 
         def take(seed: int, position: int) -> tuple[torch.Tensor, torch.Tensor]:
-            item = DegradedCrops(images, H_size=40, seed=seed, degrade=noisy_window(50))[Draw(0, position)]
+            item = DegradedCrops(images, H_size=40, seed=seed, degrade=partial(noisy_window, sigma=50))[
+                Draw(0, position)
+            ]
             assert not isinstance(item, UserError)
             return item["L"], item["L"] - item["H"] / 255
 
@@ -271,7 +275,7 @@ class TestCrops:
     def test_a_jpeg_crop_is_the_crop_of_the_jpeg_of_the_turned_image(self, channels: int) -> None:
         image = turn(make_image(101, 93, seed=3, channels=channels), 5)
         whole = jpeg_round_trip(np.ascontiguousarray(image), 10)
-        degrade, rng = jpeg_window(10), np.random.default_rng(0)
+        degrade, rng = partial(jpeg_window, quality=10), np.random.default_rng(0)
         for top, left in [(0, 0), (8, 16), (13, 5), (50, 31), (93 - 42, 101 - 42)]:
             degraded = degrade(image, Window(top, left, 42), rng).permute(1, 2, 0).numpy()
             np.testing.assert_array_equal(degraded, whole[top : top + 42, left : left + 42])
@@ -279,7 +283,7 @@ class TestCrops:
     def test_a_file_that_changes_is_named(self, clean_folder: Path) -> None:
         images = CleanImages(sorted(clean_folder.iterdir()), channels=3)
         write_image(clean_folder / "0.png", make_image(48, 40, seed=9)[:, :-1])
-        crops = DegradedCrops(images, H_size=32, seed=0, degrade=noisy_window(15))
+        crops = DegradedCrops(images, H_size=32, seed=0, degrade=partial(noisy_window, sigma=15))
         error = crops[Draw(0, 0)]
         assert isinstance(error, UserError)
         assert str(error) == f"{clean_folder / '0.png'}: the file was changed while it was in use"

@@ -77,6 +77,7 @@ def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     first_save_was_cut_off = len(steps) == 1 and not complete(folder)
     if steps and not first_save_was_cut_off:
         raise UserError(f"{folder}: no checkpoint is complete and intact; restore one, or give the task another name")
+    delete_others(folder, ())  # lest two that were cut off look like damage
     return None
 
 
@@ -124,4 +125,4 @@ def delete_others(folder: Path, kept: Collection[int | None]) -> None:
     for step, paths in members(folder).items():
         if step not in kept:
             for path in paths:
-                path.unlink()
+                path.unlink(missing_ok=True)  # another process may be at it

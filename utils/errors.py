@@ -1,8 +1,11 @@
 """The one exception for what a user can mend, and the one place that prints it."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # a write fails by these without the file's name
 
 
 class UserError(Exception):
@@ -11,17 +14,18 @@ class UserError(Exception):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Make a `UserError` or a file that the system refuses (exit code 2), and Ctrl-C (130), one line on stderr."""
+    """Make a `UserError`, a file that the system refuses or a full disk (exit code 2), and Ctrl-C (130), one line."""
     try:
         yield
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in DISK:
             raise
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        place = "" if error.filename is None else f"{error.filename}: "
+        sys.stderr.write(f"error: {place}{error.strerror}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on from what is saved\n")
+        sys.stderr.write("interrupted\n")
         raise SystemExit(130) from None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
 
+from utils.files import write_whole
 from utils.option_datasets import Datasets
 from utils.option_types import (
     Channels,
@@ -307,4 +308,4 @@ class Options(Section):
 
     def save(self, path: Path) -> None:
         """Write what was set, overrides included, as JSON that `load` reads back to the same options."""
-        path.write_text(json.dumps(self.model_dump(exclude_unset=True), indent=2) + "\n", encoding="utf-8")
+        write_whole(path, (json.dumps(self.model_dump(exclude_unset=True), indent=2) + "\n").encode())
