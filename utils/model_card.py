@@ -103,6 +103,7 @@ def model_card(
         name=name,
         parameters=parameters,
         scale=scale,
+        border=scale if scale > 1 else 0,
         channels=channels,
         mode="RGB" if channels == 3 else "L",
         iteration=f"{int(iteration):,}" if iteration.isdecimal() else "",

@@ -40,7 +40,7 @@ Written by `python -m utils.option_reference` from `utils/options.py`; a test ke
 `//` comments. `--set section.key=value` overrides any key. "from" says who named the key: KAIR's option files, the
 published constructor of SwinIR, or this project. What becomes of KAIR's other keys is in `utils/kair.py`.
 
-For completion and checks in VS Code, add to `.vscode/settings.json`, and let it take `options` for JSON with comments:
+[options.schema.json](options.schema.json) lets editors complete and check option files; in VS Code's `settings.json`:
 
     "json.schemas": [{"fileMatch": ["options/**/*.json"], "url": "./docs/options.schema.json"}],
     "files.associations": {"options/**/*.json": "jsonc"}
