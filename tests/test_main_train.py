@@ -125,7 +125,7 @@ def test_a_stored_teacher_is_asked_once_for_each_image(
     settings = {"distillation_type": "response", "teacher": "stored", "teacher_ensemble": ensemble}
     file = write(toy, tmp_path / "toy.json", **settings)
     train_here(monkeypatch, "--opt", file)
-    (store,) = (tmp_path / "HR_stores").glob("HR-3ch-*-teacher*.u8")
+    (store,) = (tmp_path / "HR_stores").glob("HR-*-3ch-*-teacher*.u8")
     assert all("l_g_distill" in record for record in records(tmp_path / "runs" / "toy", "train"))
     options = load(file)
     network = define_teacher(options).eval()

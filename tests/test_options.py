@@ -210,7 +210,7 @@ WRONG = {
         "features",
         "train.distillation_type: should be 'none', 'response' or 'feature', but is \"features\"",
     ),
-    "wrong scale": ("scale", 5, "scale: should be 2, 3, 4 or 8, but is 5"),
+    "wrong scale": ("scale", 5, "scale: should be 1, 2, 3, 4 or 8, but is 5"),
     "bool for an integer": ("train.total_iter", True, "train.total_iter: should be a valid integer, but is true"),
     "integer for a bool": ("datasets.train.dataloader_shuffle", 1, "datasets.train.dataloader_shuffle: should be a va"),
     "fraction for an integer": ("train.total_iter", 1.5, "train.total_iter: should be a valid integer"),
