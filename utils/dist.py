@@ -55,7 +55,16 @@ def start() -> torch.device:
             raise UserError(f"torchrun: {device} is asked for, but there are {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
+        store, own_rank, count = next(torch.distributed.rendezvous("env://", timeout=LONGEST_WAIT))
+        # torchrun keeps the store when it starts all processes anew; gloo would read the addresses of those that died.
+        fresh = torch.distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            store=fresh,
+            rank=own_rank,
+            world_size=count,
+            timeout=LONGEST_WAIT,
+        )
     return device
 
 
