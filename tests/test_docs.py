@@ -1,13 +1,30 @@
 """What is written about the project is what the project does."""
 
+import json
 import re
 
 from tests.conftest import ROOT
-from utils.option_reference import TARGET, reference
+from utils import kair
+from utils.option_file import dotted_keys
+from utils.option_reference import SCHEMA_TARGET, TARGET, UNITS, reference, schema
+from utils.options import Options
 
 
 def test_the_option_reference_is_current() -> None:
     assert TARGET.read_text() == reference(), "run python -m utils.option_reference"
+    assert SCHEMA_TARGET.read_text() == schema(), "run python -m utils.option_reference"
+
+
+def test_units_and_kairs_names_belong_to_keys_that_there_are() -> None:
+    keys = {key.rpartition(".")[2] for key in dotted_keys(Options)}
+    assert UNITS.keys() <= keys
+    assert keys >= kair.KEYS
+
+
+def test_editors_are_told_of_test_sets_and_refuse_other_keys() -> None:
+    sections = json.loads(schema())["$defs"]
+    assert sections["Datasets"]["patternProperties"] == {"^test": {"$ref": "#/$defs/TestSet"}}
+    assert {name for name, section in sections.items() if section["additionalProperties"] is not False} == set()
 
 
 def test_files_that_the_readme_names_are_there() -> None:

@@ -36,7 +36,7 @@ TINY = (
     "datasets.train.dataloader_num_workers=0",
     "train.G_optimizer_lr=1e-3",
     "train.checkpoint_print=1",
-    "train.checkpoint_save=2",
+    "train.checkpoint_save=4",
     "train.checkpoint_test=4",
 )
 OF_ALL = {
@@ -189,20 +189,19 @@ def test_a_file_of_kair_trains(path: Path, clean_folder: Path, monkeypatch: pyte
 
 def test_denoising_learns_and_resumes_to_the_same_bits(clean_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(task: str, total_iter: int) -> Path:
-        more = [f"task={task}", f"train.total_iter={total_iter}", "train.checkpoint_test=10"]
-        more += ["train.E_decay=0.5", "datasets.train.sigma=50"]
+        more = (f"task={task}", f"train.total_iter={total_iter}", "train.E_decay=0.5", "datasets.train.sigma=50")
         train_here(monkeypatch, "--opt", KAIR / "color_dn.json", "--set", *tiny(clean_folder, *more))
         return clean_folder.parent / "runs" / task
 
-    whole = run("whole", 24)
-    run("parts", 10)
-    parts = run("parts", 24)
+    whole = run("whole", 12)
+    run("parts", 4)
+    parts = run("parts", 12)
     assert (whole / "metrics.jsonl").read_bytes() == (parts / "metrics.jsonl").read_bytes()
     for part in ("G", "E"):
-        weights = [torch.load(task / "models" / f"24_{part}.pth", weights_only=True) for task in (whole, parts)]
+        weights = [torch.load(task / "models" / f"12_{part}.pth", weights_only=True) for task in (whole, parts)]
         assert equal(*weights)
     losses = [record["G_loss"] for record in lines(whole, "train")]
-    assert np.mean(losses[-4:]) < 0.95 * np.mean(losses[:4])
+    assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 
 @pytest.mark.parametrize("sigma", [15, 50])
