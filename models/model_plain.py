@@ -230,9 +230,10 @@ def check_networks(options: Options) -> None:
 
 
 def learning_rate(train: TrainOptions, step: int) -> float:
-    """The learning rate of iteration `step`: MultiStepLR, which changes in the iteration of the milestone."""
+    """The learning rate of iteration `step`: a linear warm-up times MultiStepLR, which changes at its milestone."""
     passed = sum(milestone <= step for milestone in train.G_scheduler_milestones)
-    return train.G_optimizer_lr * train.G_scheduler_gamma**passed
+    warmth = min(1.0, step / max(1, train.warmup_iter))
+    return train.G_optimizer_lr * train.G_scheduler_gamma**passed * warmth
 
 
 def define_objective(train: TrainOptions) -> Objective:

@@ -14,7 +14,6 @@ from utils.images import write_image
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = ROOT.parent / "shared"
-sys.path.insert(0, str(GOLDEN))
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fill import fill_
 
 import main_train_student
 from models.select_network import define_teacher
 from tests.conftest import ROOT, toy_options, write_images
+from tests.golden.fill import fill_
 from utils import checkpoint_sets
 from utils.logger import Journal
 from utils.options import Options

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from fill import fill_, image
 from torch import Tensor, nn
 
 from models.distillation import Objective, Teacher, Term, Trainable, Translators
 from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from tests.conftest import GOLDEN
+from tests.golden.fill import fill_, image
 
 X4: dict[str, Any] = {"upscale": 4, "upsampler": "pixelshuffle", "mlp_ratio": 2, "img_size": 64}
 TEACHER_M = {"embed_dim": 180, "depths": [6] * 6, "num_heads": [6] * 6, "window_size": 8, **X4}

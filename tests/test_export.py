@@ -18,7 +18,6 @@ import onnxruntime
 import pytest
 import safetensors
 import torch
-from fill import fill_
 from huggingface_hub import ModelCard
 from spandrel import ModelLoader
 
@@ -26,6 +25,7 @@ from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from models.select_network import network_with_weights
 from tests.conftest import ROOT, make_image
+from tests.golden.fill import fill_
 from utils import checkpoint, checkpoint_sets, export
 from utils.errors import UserError
 from utils.evaluate import restorer

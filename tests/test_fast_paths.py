@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from fill import fill_, image
 
 from data.dataset_sr import training_batches
 from data.select_dataset import define_crops, define_tests
@@ -21,6 +20,7 @@ from models.network_swinir import SwinIR
 from models.profiling import profile_steps
 from models.select_network import define_teacher
 from tests.conftest import ROOT
+from tests.golden.fill import fill_, image
 from utils.errors import UserError
 from utils.evaluate import average, evaluate, restorer
 from utils.options import Options

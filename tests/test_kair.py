@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import fill_
 
 from data.dataset_degraded import CleanImages, DegradedCrops, Window, jpeg_window, noisy_window, turn
 from data.dataset_sr import reorient
@@ -18,6 +17,7 @@ from data.select_dataset import define_tests
 from models.distillation import Term
 from models.model_plain import ModelPlain
 from tests.conftest import ROOT, make_image, train_here
+from tests.golden.fill import fill_
 from tests.runs import equal
 from utils.errors import UserError
 from utils.evaluate import evaluate

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import fill_
 from PIL import Image
 
 import main_test_swinir
@@ -26,6 +25,7 @@ from data.dataset_test import Degradation, define_task_images
 from data.test_sets import SetFolders
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT, make_image
+from tests.golden.fill import fill_
 from utils.evaluate import average, bicubic, compare
 from utils.images import imresize, read_as_stored, read_image, to_image, to_tensor, unit_range, write_image
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import fill_
 
 from data.image_store import ImageStore
 from models.select_network import define_teacher
 from tests.conftest import ROOT, make_image, train_here
+from tests.golden.fill import fill_
 from utils.evaluate import restorer
 from utils.images import read_image, to_image, to_tensor, unit_range, write_image
 from utils.option_file import load

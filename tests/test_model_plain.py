@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from fill import fill_, image
 
 from models.distillation import Teacher
 from models.model_plain import ModelPlain, check_networks, learning_rate
 from models.select_network import define_teacher
 from tests.conftest import GOLDEN
+from tests.golden.fill import fill_, image
 from utils.errors import UserError
 from utils.options import Options
 
@@ -257,6 +257,11 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(raw_options
 def test_the_learning_rate_falls_in_the_iteration_of_the_milestone(raw_options: dict[str, Any]) -> None:
     train = with_train(raw_options, G_optimizer_lr=1.0, G_scheduler_milestones=[3, 5]).train
     assert [learning_rate(train, step) for step in range(1, 7)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_the_learning_rate_rises_in_equal_steps_to_the_end_of_the_warm_up(raw_options: dict[str, Any]) -> None:
+    train = with_train(raw_options, G_optimizer_lr=1.0, G_scheduler_milestones=[6], warmup_iter=4).train
+    assert [learning_rate(train, step) for step in range(1, 7)] == [0.25, 0.5, 0.75, 1, 1, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import fill_, image
 from spandrel import ModelLoader
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from models.network_swinir_student import SwinIR_Student
 from models.select_network import network_from_weights
 from models.summary import count_parameters
 from tests.conftest import GOLDEN
+from tests.golden.fill import fill_, image
 from utils import checkpoint, checkpoint_sets
 from utils.errors import UserError
 

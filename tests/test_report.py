@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from fill import fill_
 from playwright.sync_api import Page, sync_playwright
 
 import main_train_student
@@ -20,6 +19,7 @@ from models.distillation import Translators
 from models.select_network import define_G, define_teacher
 from models.summary import count_parameters
 from tests.conftest import make_image, toy_options, write_images
+from tests.golden.fill import fill_
 from utils.evaluate import bicubic
 from utils.images import read_image, to_image, to_tensor, unit_range
 from utils.metrics import luma, psnr

@@ -30,15 +30,18 @@ UNITS = {
     "window_size": "LR pixels",
     **dict.fromkeys(("embed_dim", "in_chans", "n_channels"), "channels"),
     "depths": "blocks",
-    **dict.fromkeys(("start_distill_iter", "start_feature_iter", "G_scheduler_milestones", "total_iter"), "iterations"),
-    **dict.fromkeys(("checkpoint_test", "checkpoint_save", "checkpoint_print", "max_bad_steps"), "iterations"),
+    **dict.fromkeys(("start_distill_iter", "start_feature_iter", "G_scheduler_milestones"), "iterations"),
+    **dict.fromkeys(("warmup_iter", "total_iter", "max_bad_steps"), "iterations"),
+    **dict.fromkeys(("checkpoint_test", "checkpoint_save", "checkpoint_print"), "iterations"),
     "checkpoint_keep_last": "checkpoints",
 }
+BASICSR_KEYS = {"warmup_iter"}
 HEAD = """# Option keys
 
 Written by `python -m utils.option_reference` from `utils/options.py`; a test keeps it current. Files are JSON with
-`//` comments. `--set section.key=value` overrides any key. "from" says who named the key: KAIR's option files, the
-published constructor of SwinIR, or this project. What becomes of KAIR's other keys is in `utils/kair.py`.
+`//` comments. `--set section.key=value` overrides any key. "from" says who named the key: KAIR's option files,
+BasicSR's, the published constructor of SwinIR, or this project. What becomes of KAIR's other keys is in
+`utils/kair.py`.
 
 [options.schema.json](options.schema.json) lets editors complete and check option files; in VS Code's `settings.json`:
 
@@ -74,6 +77,8 @@ def origin(section: type[Section], key: str) -> str:
     """Who named a key."""
     if key in kair.KEYS:
         return "KAIR"
+    if key in BASICSR_KEYS:
+        return "BasicSR"
     return "SwinIR" if section is Network else "ours"
 
 

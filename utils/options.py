@@ -171,6 +171,8 @@ class TrainOptions(Section):
     """Iterations from which the learning rate is multiplied once more by gamma."""
     G_scheduler_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Factor at each milestone."""
+    warmup_iter: Whole = 0
+    """Iterations over which the learning rate rises linearly from 0."""
     total_iter: Count
     """Iterations after which training stops."""
     checkpoint_test: Count = 5000
