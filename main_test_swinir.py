@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data.dataset_test import TASKS, Degradation, LRImages, TaskImages, define_task_images, task_of_network
+from data.dataset_test import Degradation, LRImages, TaskImages, define_task_images
 from data.test_sets import pair_folders
 from model_zoo.download import ensure, find, official
 from models.memory import peak_bytes
@@ -30,6 +30,7 @@ from utils.evaluate import ImageResult, Restore, evaluate, own_share, restore_al
 from utils.images import write_image
 from utils.logger import log_to_terminal
 from utils.option_file import load, load_beside
+from utils.restoration_tasks import TASKS, task_of_network
 from utils.results import write_results
 from utils.tables import describe
 

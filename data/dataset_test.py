@@ -7,7 +7,6 @@ asked for, and not kept.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -20,34 +19,7 @@ from utils.degradations import jpeg, noisy, reader
 from utils.errors import UserError
 from utils.images import read_as_stored
 from utils.metrics import smallest_judged
-
-
-@dataclass(frozen=True)
-class Task:
-    """What distinguishes one of the published tasks."""
-
-    kind: Literal["sr", "noise", "jpeg"]
-    channels: tuple[int, ...] = (1, 3)
-
-
-TASKS = {
-    "classical_sr": Task("sr"),
-    "lightweight_sr": Task("sr"),
-    "real_sr": Task("sr"),
-    "gray_dn": Task("noise", channels=(1,)),
-    "color_dn": Task("noise", channels=(3,)),
-    "jpeg_car": Task("jpeg", channels=(1,)),
-    "color_jpeg_car": Task("jpeg", channels=(3,)),
-}
-SR_TASKS = {"pixelshuffle": "classical_sr", "pixelshuffledirect": "lightweight_sr", "nearest+conv": "real_sr"}
-
-
-def task_of_network(*, upsampler: str, channels: int, img_range: float) -> str:
-    """The task that a published network of this reconstruction, image channels and range is for."""
-    if upsampler:
-        return SR_TASKS[upsampler]
-    kind: Literal["jpeg", "noise"] = "jpeg" if img_range == 255 else "noise"  # what tells the two apart
-    return next(name for name, task in TASKS.items() if task == Task(kind, channels=(channels,)))
+from utils.restoration_tasks import TASKS, Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +39,7 @@ class Degradation:
     jpeg: int
 
     @property
-    def kind(self) -> Literal["sr", "noise", "jpeg"]:
+    def kind(self) -> Kind:
         """The kind of task."""
         return TASKS[self.task].kind
 

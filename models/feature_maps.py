@@ -4,6 +4,7 @@ Shapes: P pairs of features, H W height and width of the LR window in pixels, C 
 """
 
 from collections.abc import Mapping
+from io import BytesIO
 from math import lcm
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from models.model_plain import ModelPlain
 from utils.evaluate import Dataset
+from utils.files import write_whole
 from utils.images import to_image, unit_range
 
 LARGEST = 128  # LR pixels of a side; bounds the file and the teacher's memory
@@ -53,16 +55,14 @@ def record_feature_maps(model: ModelPlain, tests: Mapping[str, Dataset]) -> None
     if lr_image.numel() == 0:
         return
     student, translated = mean_activations(model, lr_image)
-    path = model.options.task_folder / "feature_maps.npz"
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            iter=model.step,
-            name=Path(item["H_path"]).stem,
-            image=to_image(lr_image),
-            pairs=model.options.train.feature_pairs,
-            student=student,
-            translated=translated,
-        )
-    partial.replace(path)
+    content = BytesIO()
+    np.savez_compressed(
+        content,
+        iter=model.step,
+        name=Path(item["H_path"]).stem,
+        image=to_image(lr_image),
+        pairs=model.options.train.feature_pairs,
+        student=student,
+        translated=translated,
+    )
+    write_whole(model.options.task_folder / "feature_maps.npz", content.getvalue())

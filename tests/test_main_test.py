@@ -371,6 +371,8 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(clean_folder: Path,
         ("jpeg_car", "classic5", ("--jpeg", 10), {"psnr_y": 27.82, "ssim_y": 0.7595, "psnrb_y": 25.21}),
         # Noise of 25 grey levels is 20.17 dB, and what clipping to [0, 255] takes from it.
         ("gray_dn", "Set12", ("--noise", 25), {"psnr_y": 20.37}),
+        ("color_dn", "McMaster", ("--noise", 25), {"psnr": 20.89}),
+        ("color_jpeg_car", "McMaster", ("--jpeg", 10), {"psnr": 26.20}),
     ],
 )
 def test_a_network_that_changes_nothing_gives_the_figures_of_the_degraded_images(  # noqa: PLR0917

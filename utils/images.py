@@ -4,7 +4,6 @@ Arrays are (H, W, C) uint8 in RGB order, or (H, W, 1) for gray; tensors are (C, 
 restored to look like its original (`read_as_stored`) may also have alpha as a fourth channel, and be uint16.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -18,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.files import write_whole
 
 EXIF_ORIENTATION = 0x0112
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
@@ -126,20 +126,16 @@ def write_image(path: Path, image: np.ndarray) -> None:
     Raises:
         UserError: the folder or file cannot be written.
     """
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(partial), swap_red_and_blue(image)):
-            raise UserError(f"{path}: cannot be written")
-        partial.replace(path)
+        write_whole(path, encode(image, path.suffix))
     except (OSError, cv2.error) as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """(H, W, C) uint8 RGB or gray as the content of a PNG file."""
-    bgr = image if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", bgr)[1].tobytes()
+def encode(image: np.ndarray, suffix: str = ".png") -> bytes:
+    """(H, W, C) gray, RGB or RGBA, uint8 or uint16, as the content of a file of the format that `suffix` names."""
+    return cv2.imencode(suffix, swap_red_and_blue(image))[1].tobytes()
 
 
 def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:

@@ -9,11 +9,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from utils.logger import Journal
 from utils.options import Options
+from utils.restoration_tasks import SR_TASKS
 from utils.tables import LABELS, formatted, markdown
 
 TEMPLATE = Path(__file__).with_suffix(".md")
-# Whose test command restores a folder of such images; the other tasks make their own low-quality images.
-TASKS = {"pixelshuffle": "classical_sr", "pixelshuffledirect": "lightweight_sr", "nearest+conv": "real_sr"}
 
 
 def validations(checkpoint: Path) -> list[dict[str, Any]]:
@@ -111,7 +110,7 @@ def model_card(
         option_text=json.dumps(options.model_dump(exclude_unset=True), indent=2) if options else "",
         figures=markdown(rows) if rows else "",
         onnx_difference=onnx_difference,
-        task=TASKS.get(upsampler) if channels == 3 else None,
+        task=SR_TASKS.get(upsampler) if channels == 3 else None,  # the others make their own low-quality images
         opens_in_spandrel=opens_in_spandrel(arguments),
     )
     return card.content

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from utils.evaluate import ImageResult
-from utils.images import encode_png, read_image
+from utils.images import encode, read_image
 from utils.metrics import luma, psnr
 from utils.report.picture import Picture, Strip
 from utils.report.results import baseline_image, baseline_name, hr_image, judgements, missing_image
@@ -59,14 +59,12 @@ def crops(images: dict[str, np.ndarray], hr: np.ndarray, *, prefix: str) -> list
     """The pictures of a strip, of images by method, the baseline first: its error chooses a single method's window."""
     competing = list(images.values())
     window = most_different_window(competing[1:] if len(competing) > 2 else competing, hr)
-    where = Picture(
-        f"{prefix}_where.png", encode_png(framed(hr, window)), "the frame shows the window", ["whole image"]
-    )
+    where = Picture(f"{prefix}_where.png", encode(framed(hr, window)), "the frame shows the window", ["whole image"])
     pictures = [where]
     for name, image in (images | {"ground truth": hr}).items():
         caption = [name] if image is hr else [name, f"{crop_psnr(image[window], hr[window]):.2f} dB"]
         file = f"{prefix}_{name.replace(' ', '_').replace('*', '')}.png"
-        pictures.append(Picture(file, encode_png(image[window]), f"window: {', '.join(caption)}", caption))
+        pictures.append(Picture(file, encode(image[window]), f"window: {', '.join(caption)}", caption))
     return pictures
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 
-from utils.images import encode_png
+from utils.images import encode
 from utils.report.picture import Picture, Strip
 from utils.report.tasks import Method, all_tasks
 
@@ -33,8 +33,8 @@ def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
         for number, (role, values) in enumerate(roles.items()):
             file = f"{task}_pair_{s}_{t}_{('student', 'teacher')[number]}.png"
             caption = [role, f"0 to {largest:.3g}"]
-            pictures.append(Picture(file, encode_png(coloured(values, largest)), f"feature map of {role}", caption))
-    return [*pictures, Picture(f"{task}_lr.png", encode_png(maps["image"]), "the LR window", ["LR image"])]
+            pictures.append(Picture(file, encode(coloured(values, largest)), f"feature map of {role}", caption))
+    return [*pictures, Picture(f"{task}_lr.png", encode(maps["image"]), "the LR window", ["LR image"])]
 
 
 def coloured(values: np.ndarray, largest: float) -> np.ndarray:

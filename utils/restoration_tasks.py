@@ -1,0 +1,34 @@
+"""The seven restoration tasks of the published test script, and which networks are for which."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["sr", "noise", "jpeg"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What distinguishes one of the tasks: what is to be restored, and in images of how many channels."""
+
+    kind: Kind
+    channels: tuple[int, ...] = (1, 3)
+
+
+TASKS = {
+    "classical_sr": Task("sr"),
+    "lightweight_sr": Task("sr"),
+    "real_sr": Task("sr"),
+    "gray_dn": Task("noise", channels=(1,)),
+    "color_dn": Task("noise", channels=(3,)),
+    "jpeg_car": Task("jpeg", channels=(1,)),
+    "color_jpeg_car": Task("jpeg", channels=(3,)),
+}
+SR_TASKS = {"pixelshuffle": "classical_sr", "pixelshuffledirect": "lightweight_sr", "nearest+conv": "real_sr"}
+
+
+def task_of_network(*, upsampler: str, channels: int, img_range: float) -> str:
+    """The task that a published network of this reconstruction, image channels and range is for."""
+    if upsampler:
+        return SR_TASKS[upsampler]
+    kind: Kind = "jpeg" if img_range == 255 else "noise"  # what tells the two apart
+    return next(name for name, task in TASKS.items() if task == Task(kind, channels=(channels,)))
