@@ -34,7 +34,7 @@ from data.sampler import Draw, StepSampler
 from utils import dist
 from utils.errors import UserError
 from utils.evaluate import Restore
-from utils.images import image_size, read_image, to_image, to_tensor, unit_range
+from utils.images import bicubic_down, image_size, read_image, to_image, to_tensor, unit_range
 from utils.option_datasets import TestSet, TrainSet
 from utils.options import Options
 
@@ -42,13 +42,17 @@ ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE
 
 
 class Item(TypedDict):
-    """One pair of images or crops; of a crop also where it lies in HR, and the stored teacher's output if any."""
+    """One pair of images or crops; of a crop also where it lies in HR, and, if any, what only distillation needs.
+
+    That is the stored teacher's output `T`, and a second LR crop `Z`.
+    """
 
     L: Tensor
     H: Tensor
     L_path: str
     H_path: str
     T: NotRequired[Tensor]
+    Z: NotRequired[Tensor]
     window: NotRequired[str]
 
 
@@ -110,15 +114,19 @@ class SRCrops(Crops):
     """Random H_size x H_size crops with their LR crops, in one of the eight flips and rotations.
 
     Args:
+        zoomed: whether items get a second LR crop as `Z`, of the same image at another size.
+
+    Attributes:
         taught: the teacher's output for each whole image; items get its crop as `T`.
     """
 
     images: SRImages
 
-    def __init__(self, images: SRImages, *, H_size: int, seed: int, taught: ImageStore | None = None) -> None:
+    def __init__(self, images: SRImages, *, H_size: int, seed: int, zoomed: bool = False) -> None:
         super().__init__(images, seed=seed)
         self.images = images
-        self.taught = taught
+        self.taught: ImageStore | None = None
+        self.zoomed = zoomed
         self.L_size = H_size // images.scale
 
     def __getitem__(self, draw: Draw) -> Item | UserError:
@@ -126,12 +134,7 @@ class SRCrops(Crops):
             lr, hr = self.images.pixels(draw.image)
         except UserError as error:
             return error  # as an item: raised in a worker process it would arrive wrapped in a traceback
-        height, width, _ = lr.shape
-        choices = (height - self.L_size + 1, width - self.L_size + 1, 8)
-        # Three 32-bit words of a hash: a NumPy generator made anew for each crop takes longer than the copying.
-        digest = hashlib.blake2b(f"{self.seed} {draw.position}".encode(), digest_size=12).digest()
-        words = struct.unpack("<3I", digest)
-        top, left, orientation = (word * count >> 32 for word, count in zip(words, choices, strict=True))
+        top, left, orientation = choose(f"{self.seed} {draw.position}", *choices(lr, self.L_size))
         scale, pair = self.images.scale, self.images.pairs[draw.image]
 
         def window(image: np.ndarray, factor: int) -> Tensor:
@@ -142,7 +145,35 @@ class SRCrops(Crops):
         item["window"] = f"[{y}:{y + size}, {x}:{x + size}]"
         if self.taught is not None:
             item["T"] = window(self.taught[draw.image], scale)
+        if self.zoomed:
+            item["Z"] = self._zoom(lr, hr, draw)
         return item
+
+    def _zoom(self, lr: np.ndarray, hr: np.ndarray, draw: Draw) -> Tensor:
+        """A window of the HR image, or of the LR image at half its size where that is large enough, by turns."""
+        name = f"{self.seed} {draw.position} zoomed"
+        if draw.position % 2 == 0 or min(lr.shape[:2]) < 2 * self.L_size:
+            top, left, orientation = choose(name, *choices(hr, self.L_size))
+            return to_tensor(reorient(crop(hr, top, left, self.L_size), orientation))
+        top, left, orientation = choose(name, *choices(lr, 2 * self.L_size))
+        smaller = bicubic_down(crop(lr, top, left, 2 * self.L_size), 2)
+        return to_tensor(reorient(smaller, orientation))
+
+
+def choose(name: str, *counts: int) -> list[int]:
+    """For each count a number from 0 to below it, all a function of the name.
+
+    By 32-bit words of a hash: a NumPy generator made anew for each crop takes longer than the copying.
+    """
+    digest = hashlib.blake2b(name.encode(), digest_size=4 * len(counts)).digest()
+    words = struct.unpack(f"<{len(counts)}I", digest)
+    return [word * count >> 32 for word, count in zip(words, counts, strict=True)]
+
+
+def choices(image: np.ndarray, size: int) -> tuple[int, int, int]:
+    """How many tops, lefts and orientations a window of (H, W, C) may have."""
+    height, width, _ = image.shape
+    return height - size + 1, width - size + 1, 8
 
 
 def crop(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:

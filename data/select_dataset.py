@@ -64,7 +64,8 @@ def define_sr_crops(options: Options) -> SRCrops:
     pairs = define_pairs(train, options)
     store = None if train.cache == "none" else define_store(pairs, options)
     images = SRImages(pairs, scale=options.scale, channels=options.n_channels, store=store)
-    return SRCrops(images, H_size=train.H_size, seed=options.train.manual_seed)
+    seed, zoomed = options.train.manual_seed, options.train.zoomed_inputs
+    return SRCrops(images, H_size=train.H_size, seed=seed, zoomed=zoomed)
 
 
 def define_degraded_crops(options: Options) -> DegradedCrops:

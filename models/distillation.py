@@ -6,14 +6,18 @@ D_s and D_t channels of a feature of student and teacher. Images are [0, 1].
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from math import ceil
+from typing import Literal, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.losses import define_loss
+from utils import dist
 
 FeaturePairs = Sequence[Sequence[int]]
+TINY = 1e-12  # keeps a loss that is 0 from being divided by
 
 
 class FeatureNetwork(Protocol):
@@ -41,35 +45,67 @@ class TeacherSignal:
 
 @dataclass(frozen=True)
 class StudentSignal:
-    """The student's image (B, C, s*H, s*W), and for each pair its features and the teacher's, both (B, L, D_s)."""
+    """The student's image (B, C, s*H, s*W), and for each pair what is compared: its features and what they should be.
+
+    Both are (B, L, D_s), or, where the student's features are translated, (B, L, D_t).
+    """
 
     image: Tensor
     features: list[Tensor]
-    translated: list[Tensor]
+    targets: list[Tensor]
 
 
 class Translators(nn.ModuleList):
-    """One learnable `Linear(D_t, D_s)` for each pair of features, from the teacher's to the student's.
+    """One learnable `Linear` for each pair of features, which makes them comparable.
+
+    On the teacher's side it is a `Linear(D_t, D_s)` of the teacher's feature. The loss can then be met by a translator
+    that forgets the teacher. On the student's side, a `Linear(D_s, D_t)` of the student's, it cannot: the teacher's is
+    compared as it is, normalised over its channels without gain, as Wei et al. (2022, arXiv:2205.14141, section 3.2)
+    do, so that features of any size weigh alike.
 
     Args:
         pairs: for each translator, the student's feature and the teacher's, counted from 0.
+        side: whose features are translated.
 
     Raises:
         ValueError: a pair names a feature that a network does not have.
     """
 
-    def __init__(self, pairs: FeaturePairs, *, student: FeatureNetwork, teacher: FeatureNetwork) -> None:
+    def __init__(
+        self,
+        pairs: FeaturePairs,
+        *,
+        student: FeatureNetwork,
+        teacher: FeatureNetwork,
+        side: Literal["teacher", "student"] = "teacher",
+    ) -> None:
         for index, (role, network) in enumerate((("student", student), ("teacher", teacher))):
             count = len(network.feature_dims)
             for pair in pairs:
-                if pair[index] >= count:
+                if not 0 <= pair[index] < count:
                     raise ValueError(f"pair {list(pair)}: the {role} has {count} features, counted from 0")
-        super().__init__(nn.Linear(teacher.feature_dims[t], student.feature_dims[s]) for s, t in pairs)
+        widths = [(student.feature_dims[s], teacher.feature_dims[t]) for s, t in pairs]
+        super().__init__(nn.Linear(D_s, D_t) if side == "student" else nn.Linear(D_t, D_s) for D_s, D_t in widths)
         self.pairs = [tuple(pair) for pair in pairs]
+        self.side = side
 
-    def forward(self, teacher_features: Sequence[Tensor]) -> list[Tensor]:
-        """The teacher's features of each pair, (B, L, D_t) -> (B, L, D_s)."""
-        return [translate(teacher_features[t]) for translate, (_, t) in zip(self, self.pairs, strict=True)]
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """All features of both, (B, L, D_s) and (B, L, D_t) -> for each pair the student's, and what it should be."""
+        ours, theirs = [student[s] for s, _ in self.pairs], [teacher[t] for _, t in self.pairs]
+        if self.side == "teacher":
+            return ours, [translate(feature) for translate, feature in zip(self, theirs, strict=True)]
+        translated = [translate(feature) for translate, feature in zip(self, ours, strict=True)]
+        return translated, [F.layer_norm(feature, feature.shape[-1:]) for feature in theirs]
+
+
+def relative_pairs(*, student: int, teacher: int) -> list[tuple[int, int]]:
+    """Each of the student's features with the teacher's of the same relative depth, or the next deeper one.
+
+    Args:
+        student: how many features it has.
+        teacher: how many features it has.
+    """
+    return [(s, ceil((s + 1) * teacher / student) - 1) for s in range(student)]
 
 
 class Trainable(nn.Module):
@@ -88,8 +124,7 @@ class Trainable(nn.Module):
         image, features = self.student.forward_with_features(lr_image)
         if self.translators is None or teacher_features is None:
             return StudentSignal(image, [], [])
-        paired = [features[s] for s, _ in self.translators.pairs]
-        return StudentSignal(image, paired, self.translators(teacher_features))
+        return StudentSignal(image, *self.translators(features, teacher_features))
 
 
 class Teacher:
@@ -113,13 +148,23 @@ class Term:
     """One loss of the objective: its function's name, its weight, and the iterations before it joins.
 
     Attributes:
+        end: the iteration by which its weight has fallen to 0, linearly from where it joined; None: it does not fall.
         charbonnier_eps: of the Charbonnier loss, should it be that.
     """
 
     lossfn_type: str
     weight: float
     start: int = 0
+    end: int | None = None
     charbonnier_eps: float = 1e-9
+
+    def weight_at(self, step: int) -> float:
+        """Its weight in iteration `step`; the first iteration is 1."""
+        if step <= self.start:
+            return 0.0
+        if self.end is None:
+            return self.weight
+        return self.weight * max(0, self.end - step) / (self.end - self.start)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss between two tensors of one shape, unweighted."""
@@ -132,26 +177,38 @@ class Objective:
     Args:
         l_g_L1: student's image against the ground truth.
         l_g_distill: student's image against the teacher's.
-        l_g_feature: student's features against the teacher's translated ones, summed over the pairs.
+        l_g_feature: student's features against the teacher's, one of them translated, summed over the pairs.
+        balanced: whether the two others are scaled to the size of l_g_L1, in each iteration, before they are weighted.
 
     Raises:
-        ValueError: no loss has a weight in the first iteration.
+        ValueError: no loss has a weight in some iteration, or there is no l_g_L1 to scale to.
     """
 
-    def __init__(self, l_g_L1: Term, *, l_g_distill: Term | None = None, l_g_feature: Term | None = None) -> None:
+    def __init__(
+        self,
+        l_g_L1: Term,
+        *,
+        l_g_distill: Term | None = None,
+        l_g_feature: Term | None = None,
+        balanced: bool = False,
+    ) -> None:
         terms = {"l_g_L1": l_g_L1, "l_g_distill": l_g_distill, "l_g_feature": l_g_feature}
         self.terms = {name: term for name, term in terms.items() if term is not None and term.weight > 0}
-        if not self.active(1):
-            raise ValueError("no loss has a weight above 0 in the first iteration")
+        self.balanced = balanced
+        for step in sorted({1, *(term.end for term in self.terms.values() if term.end is not None)}):
+            if not self.active(step):
+                raise ValueError(f"no loss has a weight above 0 in iteration {step:,}")
+        if balanced and "l_g_L1" not in self.terms:
+            raise ValueError("the losses cannot be balanced with an l_g_L1 of weight 0")
 
     def active(self, step: int) -> dict[str, Term]:
         """The losses that count in iteration `step`; the first iteration is 1."""
-        return {name: term for name, term in self.terms.items() if step > term.start}
+        return {name: term for name, term in self.terms.items() if term.weight_at(step) > 0}
 
     @property
     def always_uses_all(self) -> bool:
         """Whether every iteration has a gradient for every parameter of student and translators."""
-        return "l_g_L1" in self.terms and all(term.start == 0 for term in self.terms.values())
+        return "l_g_L1" in self.terms and all(term.start == 0 and term.end is None for term in self.terms.values())
 
     def needs_teacher(self, step: int) -> bool:
         """Whether iteration `step` asks the teacher at all."""
@@ -164,31 +221,46 @@ class Objective:
     def __call__(
         self, student: StudentSignal, teacher: TeacherSignal | None, hr_image: Tensor, step: int
     ) -> dict[str, Tensor]:
-        """The losses that are active in iteration `step`, each unweighted, and `G_loss`; all scalars."""
+        """The losses that are active in iteration `step`, each unweighted, and `G_loss`; all scalars.
+
+        Args:
+            hr_image: the ground truth of the first images of the batch, at least of one.
+        """
         compared = {
-            "l_g_L1": [(student.image, hr_image)],
+            "l_g_L1": [(student.image[: len(hr_image)], hr_image)],
             "l_g_distill": [(student.image, teacher.image)] if teacher else [],
-            "l_g_feature": list(zip(student.features, student.translated, strict=True)),
+            "l_g_feature": list(zip(student.features, student.targets, strict=True)),
         }
         active = self.active(step)
         losses = {
             name: torch.stack([term(full(x), full(y)) for x, y in compared[name]]).sum()
             for name, term in active.items()
         }
-        return losses | {"G_loss": torch.stack([active[name].weight * losses[name] for name in active]).sum()}
+        factors = self._balance(losses) if self.balanced else dict.fromkeys(losses, 1.0)
+        weighted = [active[name].weight_at(step) * factors[name] * losses[name] for name in active]
+        return losses | {"G_loss": torch.stack(weighted).sum()}
+
+    @staticmethod
+    def _balance(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """For each loss, what makes it as large as l_g_L1, on all processes together; constants without gradient."""
+        sizes = dict(zip(losses, dist.mean(torch.stack(list(losses.values())).detach()), strict=True))
+        return {name: sizes["l_g_L1"] / size.clamp_min(TINY) for name, size in sizes.items()}
 
     def __str__(self) -> str:
         between = {
             "l_g_L1": "student, H",
             "l_g_distill": "student, teacher",
-            "l_g_feature": "student feature, translated teacher feature",
+            "l_g_feature": "student feature, teacher feature",
         }
-        parts = [
-            f"{term.weight:g} * {name} [{term.lossfn_type}({between[name]})"
-            + (f", after {term.start:,} iterations]" if term.start else "]")
-            for name, term in self.terms.items()
-        ]
-        return "G_loss = " + " + ".join(parts)
+
+        def describe(name: str, term: Term) -> str:
+            notes = [f"{term.lossfn_type}({between[name]})"]
+            notes += [f"after {term.start:,} iterations"] if term.start else []
+            notes += [f"falling to 0 in iteration {term.end:,}"] if term.end is not None else []
+            notes += ["scaled to l_g_L1"] if self.balanced and name != "l_g_L1" else []
+            return f"{term.weight:g} * {name} [{', '.join(notes)}]"
+
+        return "G_loss = " + " + ".join(describe(name, term) for name, term in self.terms.items())
 
 
 def full(x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def middle(image: Tensor, *, multiple: int) -> Tensor:
 
 @torch.no_grad()
 def mean_activations(model: ModelPlain, lr_image: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over the channels of |student's features| and of |translated teacher's|, both (P, H, W) float16.
+    """The mean over the channels of |student's features| and of |what they should be|, both (P, H, W) float16.
 
     `lr_image` is (C, H, W) in [0, 1], H and W multiples of both networks' windows.
     """
@@ -38,31 +38,34 @@ def mean_activations(model: ModelPlain, lr_image: Tensor) -> tuple[np.ndarray, n
     model.trainable.eval()
     signal = model.trainable(image, model.teacher(image).features)
     model.trainable.train()
-    student, translated = (
+    student, targets = (
         torch.cat(features).abs().mean(dim=2).unflatten(1, lr_image.shape[1:]).half().cpu().numpy()
-        for features in (signal.features, signal.translated)
+        for features in (signal.features, signal.targets)
     )
-    return student, translated
+    return student, targets
 
 
 def record_feature_maps(model: ModelPlain, tests: Mapping[str, Dataset]) -> None:
     """Write the maps of the middle of the first test image, once the objective compares features."""
-    if not tests or model.teacher is None or not model.objective.needs_features(model.step):
+    if not tests or not model.objective.needs_features(model.step):
         return
+    assert model.teacher is not None
+    assert model.translators is not None
     item = next(iter(tests.values()))[0]
     windows = lcm(model.student.window_size, model.teacher.network.window_size)
     lr_image = middle(unit_range(item["L"]), multiple=windows)
     if lr_image.numel() == 0:
         return
-    student, translated = mean_activations(model, lr_image)
+    student, targets = mean_activations(model, lr_image)
     content = BytesIO()
     np.savez_compressed(
         content,
         iter=model.step,
         name=Path(item["H_path"]).stem,
         image=to_image(lr_image),
-        pairs=model.options.train.feature_pairs,
+        pairs=model.translators.pairs,
+        translator=model.translators.side,
         student=student,
-        translated=translated,
+        teacher=targets,
     )
     write_whole(model.options.task_folder / "feature_maps.npz", content.getvalue())

@@ -18,7 +18,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.profiler import record_function
 
-from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainable, Translators
+from models.distillation import (
+    FeaturePairs,
+    Objective,
+    Teacher,
+    TeacherSignal,
+    Term,
+    Trainable,
+    Translators,
+    relative_pairs,
+)
 from models.network_swinir import SwinIR
 from models.select_network import define_G, define_teacher
 from models.spandrel_teacher import SpandrelTeacher
@@ -77,7 +86,7 @@ class ModelPlain:
         self.part: Callable[[str], AbstractContextManager[Any]] = record_function
 
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """One iteration on this process's part of a batch; `L` (B, C, H, W), `H` (B, C, s*H, s*W).
+        """One iteration on this process's part of a batch; `L` and, if any, `Z` (B, C, H, W), `H` (B, C, s*H, s*W).
 
         Where loss or gradient are not finite on any process, all leave weights, average and optimizer as they were.
 
@@ -88,10 +97,12 @@ class ModelPlain:
         self._seed(step)
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.options.train, step)
         with self.part("batch to device"):
-            lr_image, hr_image = (unit_range(batch[key].to(self.device, non_blocking=True)) for key in ("L", "H"))
+            lr_image, hr_image = self._on_device(batch["L"]), self._on_device(batch["H"])
+            if "Z" in batch and self.objective.needs_teacher(step):
+                lr_image = torch.cat([lr_image, self._on_device(batch["Z"])])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.train.amp == "bf16"):
             with self.part("teacher"):
-                taught = self._ask_teacher(batch, lr_image) if self.objective.needs_teacher(step) else None
+                taught = self._ask_teacher(batch, lr_image, step) if self.objective.needs_teacher(step) else None
             with self.part("student"):
                 features = taught.features if taught and self.objective.needs_features(step) else None
                 answered = self.parallel(lr_image, features)
@@ -106,7 +117,7 @@ class ModelPlain:
             if finite:
                 self._update(norm)
         self.bad_steps = 0 if finite else self.bad_steps + 1
-        self.faults = [] if finite else find_faults(batch, answered.image, hr_image)
+        self.faults = [] if finite else find_faults(batch, answered.image[: len(hr_image)], hr_image)
         self.step = step
         return {name: loss.detach() for name, loss in losses.items()}
 
@@ -117,12 +128,21 @@ class ModelPlain:
         self.optimizer.step()
         self.average(list(self.ema.parameters()), list(self.student.parameters()), None)
 
-    def _ask_teacher(self, batch: Mapping[str, Any], lr_image: Tensor) -> TeacherSignal:
-        """The teacher's answer: from the batch (`T`), where it was stored, or now."""
-        if "T" in batch:
-            return TeacherSignal(unit_range(batch["T"].to(self.device, non_blocking=True)), [])
+    def _on_device(self, image: Tensor) -> Tensor:
+        return unit_range(image.to(self.device, non_blocking=True))
+
+    def _ask_teacher(self, batch: Mapping[str, Any], lr_image: Tensor, step: int) -> TeacherSignal:
+        """The teacher's answer: images from the batch (`T`), where they were stored, and the rest now."""
         assert self.teacher is not None
-        return self.teacher(lr_image)
+        if "T" not in batch:
+            return self.teacher(lr_image)
+        stored = self._on_device(batch["T"])
+        unknown = lr_image if self.objective.needs_features(step) else lr_image[len(stored) :]
+        if len(unknown) == 0:
+            return TeacherSignal(stored, [])
+        answer = self.teacher(unknown)
+        zoomed = answer.image[len(unknown) - (len(lr_image) - len(stored)) :]
+        return TeacherSignal(torch.cat([stored, zoomed]), answer.features)
 
     def teacher_restore(self) -> Restore:
         """The teacher as a function (B, C, H, W) -> (B, C, s*H, s*W) on images of any size, in tiles."""
@@ -239,13 +259,18 @@ def learning_rate(train: TrainOptions, step: int) -> float:
 def define_objective(train: TrainOptions) -> Objective:
     """The losses of an option file."""
     term = partial(Term, charbonnier_eps=train.G_charbonnier_eps)
-    distill = term(train.distill_lossfn_type, train.distill_lossfn_weight, train.start_distill_iter)
-    feature = term(train.feature_lossfn_type, train.feature_lossfn_weight, train.start_feature_iter)
+    distill = term(
+        train.distill_lossfn_type, train.distill_lossfn_weight, train.start_distill_iter, train.end_distill_iter
+    )
+    feature = term(
+        train.feature_lossfn_type, train.feature_lossfn_weight, train.start_feature_iter, train.end_feature_iter
+    )
     try:
         return Objective(
             term(train.G_lossfn_type, train.G_lossfn_weight),
             l_g_distill=distill if train.distillation_type in ("response", "feature") else None,
             l_g_feature=feature if train.distillation_type == "feature" else None,
+            balanced=train.balance_losses,
         )
     except ValueError as error:
         raise UserError(f"train: {error}") from error
@@ -268,8 +293,11 @@ def define_translators(
             f"netG.window_size: LR crops of {crop} are padded to {padded[0]} for windows of {student.window_size}, but "
             f"to {padded[1]} for the teacher's of {teacher.window_size}, so their features cannot be compared"
         )
+    pairs: FeaturePairs | None = options.train.feature_pairs
+    if pairs is None:
+        pairs = relative_pairs(student=len(student.feature_dims), teacher=len(teacher.feature_dims))
     try:
-        return Translators(options.train.feature_pairs, student=student, teacher=teacher)
+        return Translators(pairs, student=student, teacher=teacher, side=options.train.feature_translator)
     except ValueError as error:
         raise UserError(f"train.feature_pairs: {error}") from error
 

@@ -312,6 +312,30 @@ class TestCrops:
             item = take(crops, Draw(position % N_IMAGES, position))
             assert torch.equal(item["T"], item["H"])
 
+    def test_zoomed_inputs_are_windows_of_hr_and_of_the_halved_lr_image_beside_the_same_crops(
+        self, define: Callable[..., Options]
+    ) -> None:
+        plain = define_sr_crops(define(H_size=24))
+        crops = SRCrops(plain.images, H_size=24, seed=0, zoomed=True)
+        kinds = set()
+        for position in range(40):
+            draw = Draw(position % N_IMAGES, position)
+            item = take(crops, draw)
+            assert torch.equal(item["H"], take(plain, draw)["H"])
+            assert item["Z"].shape == item["L"].shape == (3, 6, 6)
+            inner = item["Z"][:2, 1:-1, 1:-1].int()  # bicubic bends the borders
+            # Pixels hold their coordinates, so four in a row differ by 3, and by 6 at half the size, give or take 1.
+            spans = inner.flatten(1).amax(1) - inner.flatten(1).amin(1)
+            assert all(span == 3 if position % 2 == 0 else 5 <= span <= 7 for span in spans.tolist())
+            kinds.add(item["Z"].numpy().tobytes())
+        assert len(kinds) > 30
+
+    def test_an_image_too_small_to_be_halved_is_only_zoomed_into(self, define: Callable[..., Options]) -> None:
+        crops = SRCrops(define_sr_crops(define()).images, H_size=32, seed=0, zoomed=True)
+        for position in range(1, 9, 2):
+            inner = take(crops, Draw(0, position))["Z"][:2].int().flatten(1)
+            assert (inner.amax(1) - inner.amin(1)).tolist() == [7, 7]
+
     def test_the_crop_is_a_function_of_seed_and_draw(self, define: Callable[..., Options]) -> None:
         crops, again = define_sr_crops(define()), define_sr_crops(define())
         other_seed = define_sr_crops(define(manual_seed=1))

@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.distillation import Objective, Teacher, Term, Trainable, Translators
+from models.distillation import (
+    Objective,
+    StudentSignal,
+    Teacher,
+    TeacherSignal,
+    Term,
+    Trainable,
+    Translators,
+    relative_pairs,
+)
 from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from tests.conftest import GOLDEN
@@ -96,6 +105,45 @@ def test_weights_and_delays_are_read() -> None:
     assert "0.5 * l_g_distill [l2(student, teacher), after 3 iterations]" in formula
 
 
+def test_a_weight_falls_linearly_from_where_its_loss_joins_to_its_end() -> None:
+    term = Term("l1", 8.0, start=2, end=6)
+    assert [term.weight_at(step) for step in range(1, 8)] == [0, 0, 6, 4, 2, 0, 0]
+    objective = Objective(L1, l_g_distill=term)
+    assert not objective.always_uses_all
+    networks = fake_trainable()
+    losses = fake_losses(objective, 4, *networks)
+    torch.testing.assert_close(losses["G_loss"], losses["l_g_L1"] + 4 * losses["l_g_distill"])
+    assert list(fake_losses(objective, 6, *networks)) == ["l_g_L1", "G_loss"]
+    assert not objective.needs_teacher(6)
+    assert "8 * l_g_distill [l1(student, teacher), after 2 iterations, falling to 0 in iteration 6]" in str(objective)
+    with pytest.raises(ValueError, match="no loss has a weight above 0 in iteration 6"):
+        Objective(Term("l1", 0.0), l_g_distill=Term("l1", 1.0, end=6))
+
+
+def test_balanced_losses_have_the_size_of_l_g_l1_and_gradients_of_their_own() -> None:
+    objective = Objective(L1, l_g_distill=Term("l2", 0.5), l_g_feature=Term("l1", 3.0), balanced=True)
+    trainable, teacher = fake_trainable()
+    losses = fake_losses(objective, 1, trainable, teacher)
+    torch.testing.assert_close(losses["G_loss"], (1 + 0.5 + 3) * losses["l_g_L1"])
+    losses["G_loss"].backward()
+    assert trainable.translators is not None
+    (weight, _) = trainable.translators.parameters()
+    assert weight.grad is not None
+    balanced = weight.grad / (3 * losses["l_g_L1"].item() / losses["l_g_feature"].item())
+    weight.grad = None
+    fake_losses(Objective(L1, l_g_feature=L1), 1, trainable, teacher)["l_g_feature"].backward()
+    torch.testing.assert_close(weight.grad, balanced)
+    with pytest.raises(ValueError, match="cannot be balanced with an l_g_L1 of weight 0"):
+        Objective(Term("l1", 0.0), l_g_distill=L1, balanced=True)
+
+
+def test_inputs_without_ground_truth_are_compared_with_the_teacher_alone() -> None:
+    student = StudentSignal(torch.tensor([1.0, 2.0, 6.0]).view(3, 1, 1, 1), [], [])
+    taught = TeacherSignal(torch.zeros(3, 1, 1, 1), [])
+    losses = Objective(L1, l_g_distill=L1)(student, taught, torch.zeros(1, 1, 1, 1), 1)
+    assert (losses["l_g_L1"].item(), losses["l_g_distill"].item()) == (1, 3)
+
+
 def test_the_feature_loss_reaches_the_student_and_the_translators() -> None:
     trainable, teacher = fake_trainable()
     losses = fake_losses(Objective(Term("l1", 1.0), l_g_feature=L1), 1, trainable, teacher)
@@ -109,7 +157,7 @@ def test_a_teacher_is_not_asked_for_what_does_not_count() -> None:
     assert not objective.needs_teacher(10)
     assert objective.needs_teacher(11)
     assert objective.needs_features(11)
-    with pytest.raises(ValueError, match="no loss has a weight above 0 in the first iteration"):
+    with pytest.raises(ValueError, match="no loss has a weight above 0 in iteration 1"):
         Objective(Term("l1", 0.0), l_g_distill=Term("l1", 1.0, start=1))
 
 
@@ -135,3 +183,26 @@ def test_translators_have_the_sizes_of_the_two_networks() -> None:
     translators = Translators([[0, 1], [1, 0]], student=Fake(60, 40), teacher=Fake(180, 120))
     assert [(t.in_features, t.out_features) for t in translators] == [(120, 60), (180, 40)]
     assert translators.state_dict().keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+
+
+def test_on_the_students_side_the_teachers_features_are_normalised_and_nothing_else() -> None:
+    student, teacher = Fake(4, 6), Fake(5, 3)
+    translators = Translators([[0, 1], [1, 0]], student=student, teacher=teacher, side="student")
+    assert [(t.in_features, t.out_features) for t in translators] == [(4, 3), (6, 5)]
+    ours = [torch.rand(2, 7, 4), torch.rand(2, 7, 6)]
+    theirs = [100 * torch.rand(2, 7, 5) + 3, torch.rand(2, 7, 3)]
+    compared, targets = translators(ours, theirs)
+    torch.testing.assert_close(compared[0], translators[0](ours[0]))
+    for target, feature in zip(targets, reversed(theirs), strict=True):
+        torch.testing.assert_close(target.mean(-1), torch.zeros(2, 7), atol=1e-4, rtol=0)
+        torch.testing.assert_close(target.std(-1, correction=0), torch.ones(2, 7), atol=0.02, rtol=0)
+        centred = feature - feature.mean(-1, keepdim=True)
+        torch.testing.assert_close(torch.cosine_similarity(target, centred, dim=-1), torch.ones(2, 7))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "pairs"),
+    [(4, 4, [0, 1, 2, 3]), (4, 6, [1, 2, 4, 5]), (4, 18, [4, 8, 13, 17]), (3, 2, [0, 1, 1]), (1, 5, [4])],
+)
+def test_pairs_of_relative_depth_end_with_both_networks(student: int, teacher: int, pairs: list[int]) -> None:
+    assert relative_pairs(student=student, teacher=teacher) == list(enumerate(pairs))

@@ -26,8 +26,9 @@ def assert_close(found: list[dict[str, Any]], expected: list[dict[str, Any]], *,
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A run whose losses do not depend on the number of processes."""
-    delayed = {"start_feature_iter": 3, "G_optimizer_clipgrad": 0.5}
-    return Run(tmp_path, netG={"drop_path_rate": 0.0}, train={"total_iter": 20, **delayed})
+    delayed = {"start_feature_iter": 3, "end_feature_iter": 17, "G_optimizer_clipgrad": 0.5}
+    options = {"balance_losses": True, "zoomed_inputs": True}
+    return Run(tmp_path, netG={"drop_path_rate": 0.0}, train={"total_iter": 20, **delayed, **options})
 
 
 def test_two_processes_stopped_and_four_that_go_on_give_the_losses_of_one(run: Run) -> None:

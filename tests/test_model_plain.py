@@ -137,6 +137,46 @@ def test_a_stored_answer_takes_the_place_of_the_teacher(toy: dict[str, Any], mon
     assert losses["l_g_distill"].item() == pytest.approx(online["l_g_distill"].item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["response", "feature"])
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_stored_images_and_features_and_zoomed_inputs_that_are_asked_for_give_the_same_losses(
+    kind: str, zoomed: bool, toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy["netG"]["drop_path_rate"] = 0
+    online, stored = (
+        ModelPlain(with_train(toy, distillation_type=kind, zoomed_inputs=zoomed, teacher=teacher), device=CPU)
+        for teacher in ("online", "stored")
+    )
+    assert isinstance(online.teacher, Teacher)
+    assert isinstance(stored.teacher, Teacher)
+    given = batch(0) | ({"Z": batch(3)["L"]} if zoomed else {})
+    answer, asked = online.teacher(given["L"]).image, []
+    teach = stored.teacher.ask
+
+    def counted(lr_image: torch.Tensor) -> Any:
+        asked.append(len(lr_image))
+        return teach(lr_image)
+
+    monkeypatch.setattr(stored.teacher, "ask", counted)
+    expected = online.train_step(given)
+    losses = stored.train_step({**given, "T": answer})
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, msg=name)
+    count = 2 * (kind == "feature") + 2 * zoomed
+    assert asked == ([count] if count else [])
+
+
+def test_zoomed_inputs_change_what_the_student_learns_but_not_l_g_l1(toy: dict[str, Any]) -> None:
+    toy["netG"]["drop_path_rate"] = 0
+    given = batch(0)
+    model = ModelPlain(with_train(toy, distillation_type="response"), device=CPU)
+    plain = model.train_step(given)
+    model = ModelPlain(with_train(toy, distillation_type="response", zoomed_inputs=True), device=CPU)
+    zoomed = model.train_step({**given, "Z": batch(3)["L"]})
+    torch.testing.assert_close(zoomed["l_g_L1"], plain["l_g_L1"])
+    assert zoomed["l_g_distill"].item() != pytest.approx(plain["l_g_distill"].item(), rel=1e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_restored_model_goes_on_as_if_it_had_never_stopped(kind: str, toy: dict[str, Any]) -> None:
     toy["netG"]["drop_path_rate"] = 0.5
@@ -271,7 +311,11 @@ def test_the_learning_rate_rises_in_equal_steps_to_the_end_of_the_warm_up(raw_op
         ("netG", {"upsampler": ""}, "netG.upsampler: '' does not do scale 4"),
         ("netTeacher", {"depths": [1]}, "netTeacher: depths has 1 entries and num_heads 3"),
         ("train", {"feature_pairs": [[0, 3]]}, r"train.feature_pairs: pair \[0, 3\]: the teacher has 3 features"),
-        ("train", {"G_lossfn_weight": 0.0, "start_distill_iter": 5}, "train: no loss has a weight above 0"),
+        (
+            "train",
+            {"G_lossfn_weight": 0.0, "start_distill_iter": 5},
+            "train: no loss has a weight above 0 in iter",
+        ),
     ],
 )
 def test_networks_that_do_not_go_together_are_named_with_their_key(

@@ -231,6 +231,12 @@ WRONG = {
         "response",
         "path.pretrained_netTeacher: missing, but distillation_type is 'response'",
     ),
+    "weight that ends before it begins": (
+        "train",
+        {"total_iter": 9, "start_feature_iter": 5, "end_feature_iter": 5},
+        "train.end_feature_iter: 5 is not after train.start_feature_iter (5)",
+    ),
+    "zoomed inputs without a teacher": ("train.zoomed_inputs", True, "train.zoomed_inputs: only a teacher can label"),
     "task with a slash": ("task", "a/b", "task: should consist of letters, digits"),
     "task above the root": ("task", "..", "task: should consist of letters, digits"),
     "test set with a slash": ("datasets.test.name", "a/b", "datasets.test.name: should consist of letters, digits"),

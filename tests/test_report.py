@@ -157,20 +157,20 @@ def test_the_windows_show_their_own_psnr(runs: Path, whole: Path) -> None:
 def test_feature_maps_are_those_of_the_last_checkpoint(runs: Path) -> None:
     options = load(runs / "feature" / "options.json")
     student, teacher = define_G(options), define_teacher(options).eval()
-    translators = Translators(options.train.feature_pairs, student=student, teacher=teacher)
+    translators = Translators([[0, 0], [1, 2]], student=student, teacher=teacher)
     folder = runs / "feature" / "models"
     student.load_state_dict(torch.load(folder / "10_G.pth"))
     translators.load_state_dict(torch.load(folder / "10_P.pth"))
     teacher.load_state_dict(torch.load(runs.parent / "teacher.pth"))
     lr_image = unit_range(to_tensor(read_image(runs.parent / "HR_LR_bicubic" / "X4" / "0000x4.png", channels=3)))[None]
     with torch.no_grad():
-        tokens = student.eval().forward_with_features(lr_image)[1][1]
-        translated = translators(teacher.forward_with_features(lr_image)[1])[1]
+        features = (network.eval().forward_with_features(lr_image)[1] for network in (student, teacher))
+        compared = translators(*features)
     with np.load(runs / "feature" / "feature_maps.npz") as maps:
         assert (maps["iter"], maps["name"], maps["pairs"].tolist()) == (10, "0000", [[0, 0], [1, 2]])
         assert maps["student"].dtype == np.float16
-        for ours, expected in ((maps["student"], tokens), (maps["translated"], translated)):
-            np.testing.assert_allclose(ours[1], expected.abs().mean(dim=2).reshape(12, 16), rtol=2e-3)
+        for ours, expected in zip((maps["student"], maps["teacher"]), compared, strict=True):
+            np.testing.assert_allclose(ours[1], expected[1].abs().mean(dim=2).reshape(12, 16), rtol=2e-3)
     assert not (runs / "alone_seed0" / "feature_maps.npz").exists()
 
 

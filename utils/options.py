@@ -120,9 +120,9 @@ class TrainOptions(Section):
     distillation_type: Literal["none", "response", "feature"] = "none"
     """none: l_g_L1; response: + l_g_distill; feature: + l_g_feature."""
     teacher: Literal["online", "stored"] = "online"
-    """online: the teacher restores each LR crop. stored, for response only: it restores each whole training image once,
-    and crops of that, 8-bit, take the student's windows and flips: as fast as without a teacher. The two differ: a
-    stored teacher sees beyond the crop, and sees no flipped images."""
+    """online: the teacher restores each LR crop. stored: it restores each whole training image once, and crops of that,
+    8-bit, take the student's windows and flips: as fast as without a teacher. The two differ: a stored teacher sees
+    beyond the crop, and sees no flipped images. Its features are asked for online in either case."""
     teacher_ensemble: bool = False
     """Store the mean of the teacher's outputs for the eight flips and rotations, a better teacher."""
     G_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
@@ -137,15 +137,29 @@ class TrainOptions(Section):
     """Weight of l_g_distill."""
     start_distill_iter: Whole = 0
     """Iterations before l_g_distill joins."""
+    end_distill_iter: Count | None = None
+    """Iteration by which the weight of l_g_distill has fallen to 0, linearly from where it joins; null: it stays."""
     feature_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
-    """Loss between the student's RSTB features and the teacher's translated features."""
+    """Loss between the student's RSTB features and the teacher's features, one of them translated."""
     feature_lossfn_weight: NonNegativeFloat = 1.0
     """Weight of l_g_feature."""
     start_feature_iter: Whole = 0
     """Iterations before l_g_feature joins."""
-    feature_pairs: Annotated[list[RSTBPair], Field(min_length=1)] = [[0, 0], [1, 1], [2, 2], [3, 3]]
-    """Which features are compared, counted from 0: [student's RSTB, teacher's RSTB or entry of
-    `netTeacher.features`]."""
+    end_feature_iter: Count | None = None
+    """Iteration by which the weight of l_g_feature has fallen to 0, linearly from where it joins; null: it stays."""
+    feature_pairs: Annotated[list[RSTBPair], Field(min_length=1)] | None = [[0, 0], [1, 1], [2, 2], [3, 3]]
+    """Which features are compared, counted from 0: [student's RSTB, teacher's RSTB or entry of `netTeacher.features`].
+    null: by relative depth, each RSTB of the student with that of the teacher's features which lies as deep, counted in
+    features, or the next deeper one."""
+    feature_translator: Literal["teacher", "student"] = "teacher"
+    """Whose features a learnt linear map makes as wide as the other's. teacher: the published design, whose loss can be
+    met by maps that forget the teacher; student: the teacher's features are normalised over their channels and compared
+    as they are."""
+    balance_losses: bool = False
+    """Scale l_g_distill and l_g_feature, in each iteration, to the size of l_g_L1 before they are weighted."""
+    zoomed_inputs: bool = False
+    """Add to each crop a second input of which only the teacher tells what it should become (DUKD, arXiv:2309.14162):
+    an equally large window of the HR image, or of the LR image at half its size. Doubles the batch."""
     amp: Literal["no", "bf16"] = "no"
     """Precision of student and teacher in training: float32, or bfloat16 where autocast allows it. Losses, weights and
     validation stay float32, and so does a teacher of which spandrel says that it does not support bfloat16; float16 is
@@ -288,8 +302,6 @@ class Options(Section):
 
     @model_validator(mode="after")
     def _check_teacher(self) -> "Options":
-        if self.train.teacher == "stored" and self.train.distillation_type == "feature":
-            raise ValueError("train.teacher: 'stored' holds no features; distillation_type 'feature' needs 'online'")
         if self.train.teacher == "stored" and self.datasets.train.dataset_type != "sr":
             raise ValueError("train.teacher: 'stored' needs LR images that stay the same, of dataset_type 'sr'")
         if self.train.teacher_ensemble and self.train.teacher == "online":
@@ -300,6 +312,19 @@ class Options(Section):
             )
         if isinstance(self.netTeacher, SpandrelNetwork) and self.path.pretrained_netTeacher is None:
             raise ValueError("path.pretrained_netTeacher: missing, but netTeacher.net_type is 'spandrel'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_losses(self) -> "Options":
+        train = self.train
+        ends = ((train.start_distill_iter, train.end_distill_iter), (train.start_feature_iter, train.end_feature_iter))
+        for name, (start, end) in zip(("distill", "feature"), ends, strict=True):
+            if end is not None and end <= start:
+                raise ValueError(f"train.end_{name}_iter: {end} is not after train.start_{name}_iter ({start})")
+        if train.zoomed_inputs and train.distillation_type == "none":
+            raise ValueError("train.zoomed_inputs: only a teacher can label them, but distillation_type is 'none'")
+        if train.zoomed_inputs and self.datasets.train.dataset_type != "sr":
+            raise ValueError("train.zoomed_inputs: there are none for other datasets than of dataset_type 'sr'")
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from utils.report.tasks import Method, Points, Task, test_sets
 LOSSES = {
     "l_g_L1": "student and ground truth, images in [0, 1]",
     "l_g_distill": "student and teacher, images in [0, 1]",
-    "l_g_feature": "student and translated teacher, features",
+    "l_g_feature": "student and teacher, features",
 }
 # Okabe and Ito's colours, the yellow left out, which is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -1,4 +1,4 @@
-"""Paired features as pictures, the student's beside the translated teacher's."""
+"""Paired features as pictures, the student's beside the teacher's, as they were compared."""
 
 from collections.abc import Sequence
 
@@ -9,6 +9,7 @@ from utils.images import encode
 from utils.report.picture import Picture, Strip
 from utils.report.tasks import Method, all_tasks
 
+HOW = {"teacher": ("", ", translated"), "student": (", translated", ", normalised")}  # by who is translated
 COLOURS = "cividis"  # even in lightness, and the same to eyes that confuse colours
 
 
@@ -27,9 +28,10 @@ def feature_strips(methods: Sequence[Method]) -> list[Strip]:
 def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
     """Both maps of each pair in the same colours, from 0 to the larger maximum, and what they are of."""
     pictures = []
-    for (s, t), student, translated in zip(maps["pairs"], maps["student"], maps["translated"], strict=True):
-        largest = max(float(student.max()), float(translated.max()))
-        roles = {f"student's feature {s}": student, f"teacher's feature {t}, translated": translated}
+    of_student, of_teacher = HOW[str(maps["translator"])]
+    for (s, t), student, teacher in zip(maps["pairs"], maps["student"], maps["teacher"], strict=True):
+        largest = max(float(student.max()), float(teacher.max()))
+        roles = {f"student's feature {s}{of_student}": student, f"teacher's feature {t}{of_teacher}": teacher}
         for number, (role, values) in enumerate(roles.items()):
             file = f"{task}_pair_{s}_{t}_{('student', 'teacher')[number]}.png"
             caption = [role, f"0 to {largest:.3g}"]
