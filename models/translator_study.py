@@ -162,7 +162,7 @@ def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
     }
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(11, 3.8), layout="constrained")
-        axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True)
+        axes: Sequence[Axes] = figure.subplots(1, len(panels))
         for panel, (title, share) in zip(axes, panels.items(), strict=True):
             for number, ((task, pairs), colour) in enumerate(zip(studied.items(), COLOURS, strict=False)):
                 width = 0.8 / len(studied)
