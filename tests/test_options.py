@@ -120,6 +120,23 @@ def test_the_files_of_the_study_differ_only_in_task_and_distillation_type() -> N
     }
 
 
+def test_every_option_file_builds_its_networks() -> None:
+    files = sorted((ROOT / "options").rglob("*.json"))
+    assert len(files) >= 11
+    for path in files:
+        check_networks(load(path))
+
+
+def test_the_files_of_the_small_scale_study_differ_only_in_what_they_compare() -> None:
+    folder = ROOT / "options" / "study"
+    files = (folder / path.name for path in STUDY)
+    first, *others = (flat(load(path).model_dump(exclude_unset=True)) for path in files)
+    taught = {"task", "path.pretrained_netTeacher", "netTeacher.net_type", "netTeacher.upscale", "netTeacher.in_chans"}
+    allowed = taught | {f"train.{key}" for key in ("distillation_type", "teacher", "feature_pairs")}
+    for other in others:
+        assert {key for key in first | other if first.get(key) != other.get(key)} - {"netTeacher.features"} <= allowed
+
+
 WRONG = {
     "unknown key of the file": ("foo", 1, "foo: unknown key"),
     "unknown key of path": ("path.foo", 1, "path.foo: unknown key"),
