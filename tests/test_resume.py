@@ -39,6 +39,19 @@ def test_a_log_cut_off_in_a_validation_is_mended(tmp_path: Path) -> None:
     assert len(kair_lines(run.task / "train.log")) == 11
 
 
+def test_a_damaged_line_of_the_records_is_named(tmp_path: Path) -> None:
+    Run(tmp_path, train={"total_iter": 5}).finish()
+    longer = Run(tmp_path, train={"total_iter": 10})
+    metrics = longer.task / "metrics.jsonl"
+    first, _, *rest = metrics.read_bytes().split(b"\n")
+    metrics.write_bytes(b"\n".join([first, b"\0\xff\0", *rest]))
+    process = longer.start()
+    process.join()
+    assert process.exitcode == 2
+    error = longer.output.read_text().splitlines()[-1]
+    assert error == f"error: {metrics}: line 2 is damaged; without that line the task goes on"
+
+
 def test_skipped_iterations_stay_skipped_when_the_run_is_resumed(tmp_path: Path) -> None:
     outcome = poison(tmp_path, count=3, seed=1)
     assert outcome.injected >= 3

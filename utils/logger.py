@@ -95,11 +95,21 @@ class Journal:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines; none where there is no file. A last line that was cut off is left out."""
+        """All lines; none where there is no file. A last line that was cut off is left out.
+
+        Raises:
+            UserError: another line is damaged.
+        """
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        return [self._parse(line, number) for number, line in enumerate(lines, start=1)]
+
+    def _parse(self, line: str, number: int) -> dict[str, Any]:
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{self.path}: line {number} is damaged; without that line the task goes on") from error
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Forget the other lines: those of iterations that a resumed run is about to repeat."""
