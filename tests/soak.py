@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,13 @@ FAULTS: dict[str, tuple[Callable[..., Outcome], int]] = {
 }
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Without what the runs in this process print."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
 def main() -> None:
     """Inject the faults and print the table; a line of the log says how far it has come."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -236,9 +243,8 @@ def main() -> None:
     rows = []
     for title, (inject, count) in FAULTS.items():
         begin = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
-            with redirect_stdout(nowhere), redirect_stderr(nowhere):  # what the runs in this process say
-                outcome = inject(Path(folder), count=count, seed=seed)
+        with tempfile.TemporaryDirectory() as folder, silenced():
+            outcome = inject(Path(folder), count=count, seed=seed)
         for loss in outcome.lost:
             sys.stderr.write(f"{title}: {loss}\n")
         survived, lost = outcome.injected - len(outcome.lost), len(outcome.lost)
