@@ -150,14 +150,15 @@ class SRCrops(Crops):
         return item
 
     def _zoom(self, lr: np.ndarray, hr: np.ndarray, draw: Draw) -> Tensor:
-        """A window of the HR image, or of the LR image at half its size where that is large enough, by turns."""
+        """A window of the HR image, or one twice as large of the LR image, if it is that large, halved."""
         name = f"{self.seed} {draw.position} zoomed"
-        if draw.position % 2 == 0 or min(lr.shape[:2]) < 2 * self.L_size:
+        (zoom_in,) = choose(f"{name} in", 2)
+        if zoom_in or min(lr.shape[:2]) < 2 * self.L_size:
             top, left, orientation = choose(name, *choices(hr, self.L_size))
             return to_tensor(reorient(crop(hr, top, left, self.L_size), orientation))
         top, left, orientation = choose(name, *choices(lr, 2 * self.L_size))
-        smaller = bicubic_down(crop(lr, top, left, 2 * self.L_size), 2)
-        return to_tensor(reorient(smaller, orientation))
+        halved = bicubic_down(crop(lr, top, left, 2 * self.L_size), 2)
+        return to_tensor(reorient(halved, orientation))
 
 
 def choose(name: str, *counts: int) -> list[int]:

@@ -1,10 +1,10 @@
 """Knowledge distillation: what is trained, the frozen teacher, and the objective that binds them.
 
-Shapes: B batch, C image channels, H W height and width of the LR image, s scale, L = H*W tokens,
+Shapes: B batch, C image channels, H W height and width of the LR image, s scale, L tokens,
 D_s and D_t channels of a feature of student and teacher. Images are [0, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal, Protocol, cast
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.losses import define_loss
-from utils import dist
 
 FeaturePairs = Sequence[Sequence[int]]
 TINY = 1e-12  # keeps a loss that is 0 from being divided by
@@ -29,15 +28,18 @@ class FeatureNetwork(Protocol):
 
     @property
     def window_size(self) -> int:
-        """Of what its input's height and width should be a multiple."""
+        """To multiples of what it extends its input, to the bottom and to the right."""
 
     def forward_with_features(self, image: Tensor, /) -> tuple[Tensor, list[Tensor]]:
-        """(B, C, H, W) -> the restored image (B, C, s*H, s*W) and each feature, (B, L, its channels)."""
+        """(B, C, H, W) -> the restored image (B, C, s*H, s*W) and each feature, (B, L, its channels).
+
+        L counts the pixels of the image after its extension to multiples of `window_size`.
+        """
 
 
 @dataclass(frozen=True)
 class TeacherSignal:
-    """What the teacher has to say about a batch: its image (B, C, s*H, s*W) and features, each (B, L, D_t)."""
+    """What the teacher has to say about a batch: its image (B, C, s*H, s*W) and features, each (B, H*W, D_t)."""
 
     image: Tensor
     features: list[Tensor]
@@ -47,7 +49,7 @@ class TeacherSignal:
 class StudentSignal:
     """The student's image (B, C, s*H, s*W), and for each pair what is compared: its features and what they should be.
 
-    Both are (B, L, D_s), or, where the student's features are translated, (B, L, D_t).
+    Both are (B, H*W, D_s), or, where the student's features are translated, (B, H*W, D_t).
     """
 
     image: Tensor
@@ -60,8 +62,8 @@ class Translators(nn.ModuleList):
 
     On the teacher's side it is a `Linear(D_t, D_s)` of the teacher's feature. The loss can then be met by a translator
     that forgets the teacher. On the student's side, a `Linear(D_s, D_t)` of the student's, it cannot: the teacher's is
-    compared as it is, normalised over its channels without gain, as Wei et al. (2022, arXiv:2205.14141, section 3.2)
-    do, so that features of any size weigh alike.
+    compared as it is, but for a layer normalisation without gain, the whitening of Wei et al. (2022, arXiv:2205.14141),
+    which makes features of any size weigh alike.
 
     Args:
         pairs: for each translator, the student's feature and the teacher's, counted from 0.
@@ -95,7 +97,7 @@ class Translators(nn.ModuleList):
         if self.side == "teacher":
             return ours, [translate(feature) for translate, feature in zip(self, theirs, strict=True)]
         translated = [translate(feature) for translate, feature in zip(self, ours, strict=True)]
-        return translated, [F.layer_norm(feature, feature.shape[-1:]) for feature in theirs]
+        return translated, [F.layer_norm(feature, feature.shape[-1:], eps=1e-8) for feature in theirs]
 
 
 def relative_pairs(*, student: int, teacher: int) -> list[tuple[int, int]]:
@@ -120,10 +122,11 @@ class Trainable(nn.Module):
         self.translators = translators
 
     def forward(self, lr_image: Tensor, teacher_features: Sequence[Tensor] | None) -> StudentSignal:
-        """(B, C, H, W) and, once l_g_feature has joined, the teacher's features -> all that the losses compare."""
+        """(B, C, H, W) and, while l_g_feature counts, the teacher's features -> all that the losses compare."""
         image, features = self.student.forward_with_features(lr_image)
         if self.translators is None or teacher_features is None:
             return StudentSignal(image, [], [])
+        features = of_pixels(features, lr_image, self.student.window_size)
         return StudentSignal(image, *self.translators(features, teacher_features))
 
 
@@ -140,7 +143,23 @@ class Teacher:
     @torch.no_grad()  # not inference_mode: the translators' gradients need these tensors
     def __call__(self, lr_image: Tensor) -> TeacherSignal:
         """(B, C, H, W) -> the teacher's image and features."""
-        return TeacherSignal(*self.ask(lr_image))
+        image, features = self.ask(lr_image)
+        return TeacherSignal(image, of_pixels(features, lr_image, self.network.window_size))
+
+
+def of_pixels(features: Sequence[Tensor], image: Tensor, window_size: int) -> list[Tensor]:
+    """The features of the pixels of an image alone: two networks may extend it differently.
+
+    Args:
+        features: each (B, L, D), L the pixels of the image extended to multiples of `window_size`.
+        image: (B, C, H, W).
+
+    Returns:
+        Each (B, H*W, D).
+    """
+    height, width = image.shape[2:]
+    extended = [size + -size % window_size for size in (height, width)]
+    return [feature.unflatten(1, extended)[:, :height, :width].flatten(1, 2) for feature in features]
 
 
 @dataclass(frozen=True)
@@ -148,7 +167,8 @@ class Term:
     """One loss of the objective: its function's name, its weight, and the iterations before it joins.
 
     Attributes:
-        end: the iteration by which its weight has fallen to 0, linearly from where it joined; None: it does not fall.
+        end: the iteration by which its weight has fallen to 0, linearly from the first in which it counts; None: it
+            does not fall.
         charbonnier_eps: of the Charbonnier loss, should it be that.
     """
 
@@ -164,7 +184,7 @@ class Term:
             return 0.0
         if self.end is None:
             return self.weight
-        return self.weight * max(0, self.end - step) / (self.end - self.start)
+        return self.weight * max(0, self.end - step) / (self.end - self.start - 1)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss between two tensors of one shape, unweighted."""
@@ -178,7 +198,8 @@ class Objective:
         l_g_L1: student's image against the ground truth.
         l_g_distill: student's image against the teacher's.
         l_g_feature: student's features against the teacher's, one of them translated, summed over the pairs.
-        balanced: whether the two others are scaled to the size of l_g_L1, in each iteration, before they are weighted.
+        balance: the mean over the processes, by which the two others are scaled to the size of l_g_L1, in each
+            iteration, before they are weighted; None: they are not.
 
     Raises:
         ValueError: no loss has a weight in some iteration, or there is no l_g_L1 to scale to.
@@ -190,15 +211,15 @@ class Objective:
         *,
         l_g_distill: Term | None = None,
         l_g_feature: Term | None = None,
-        balanced: bool = False,
+        balance: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         terms = {"l_g_L1": l_g_L1, "l_g_distill": l_g_distill, "l_g_feature": l_g_feature}
         self.terms = {name: term for name, term in terms.items() if term is not None and term.weight > 0}
-        self.balanced = balanced
+        self.balance = balance
         for step in sorted({1, *(term.end for term in self.terms.values() if term.end is not None)}):
             if not self.active(step):
                 raise ValueError(f"no loss has a weight above 0 in iteration {step:,}")
-        if balanced and "l_g_L1" not in self.terms:
+        if balance and "l_g_L1" not in self.terms:
             raise ValueError("the losses cannot be balanced with an l_g_L1 of weight 0")
 
     def active(self, step: int) -> dict[str, Term]:
@@ -236,15 +257,12 @@ class Objective:
             name: torch.stack([term(full(x), full(y)) for x, y in compared[name]]).sum()
             for name, term in active.items()
         }
-        factors = self._balance(losses) if self.balanced else dict.fromkeys(losses, 1.0)
-        weighted = [active[name].weight_at(step) * factors[name] * losses[name] for name in active]
-        return losses | {"G_loss": torch.stack(weighted).sum()}
-
-    @staticmethod
-    def _balance(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """For each loss, what makes it as large as l_g_L1, on all processes together; constants without gradient."""
-        sizes = dict(zip(losses, dist.mean(torch.stack(list(losses.values())).detach()), strict=True))
-        return {name: sizes["l_g_L1"] / size.clamp_min(TINY) for name, size in sizes.items()}
+        values = torch.stack(list(losses.values()))
+        weights = values.new_tensor([term.weight_at(step) for term in active.values()])
+        if self.balance:
+            sizes = self.balance(values.detach())
+            weights *= sizes[0] / sizes.clamp_min(TINY)  # the first is l_g_L1
+        return losses | {"G_loss": (weights * values).sum()}
 
     def __str__(self) -> str:
         between = {
@@ -257,7 +275,7 @@ class Objective:
             notes = [f"{term.lossfn_type}({between[name]})"]
             notes += [f"after {term.start:,} iterations"] if term.start else []
             notes += [f"falling to 0 in iteration {term.end:,}"] if term.end is not None else []
-            notes += ["scaled to l_g_L1"] if self.balanced and name != "l_g_L1" else []
+            notes += ["scaled to l_g_L1"] if self.balance and name != "l_g_L1" else []
             return f"{term.weight:g} * {name} [{', '.join(notes)}]"
 
         return "G_loss = " + " + ".join(describe(name, term) for name, term in self.terms.items())

@@ -5,7 +5,6 @@ Shapes: P pairs of features, H W height and width of the LR window in pixels, C 
 
 from collections.abc import Mapping
 from io import BytesIO
-from math import lcm
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,9 @@ from utils.images import to_image, unit_range
 LARGEST = 128  # LR pixels of a side; bounds the file and the teacher's memory
 
 
-def middle(image: Tensor, *, multiple: int) -> Tensor:
-    """The middle of (C, H, W): sides of up to LARGEST that are multiples of `multiple`, or empty if there are none."""
-    height, width = (min(size, LARGEST) // multiple * multiple for size in image.shape[1:])
+def middle(image: Tensor) -> Tensor:
+    """The middle of (C, H, W), of sides up to LARGEST."""
+    height, width = (min(size, LARGEST) for size in image.shape[1:])
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     return image[:, top : top + height, left : left + width]
 
@@ -31,7 +30,7 @@ def middle(image: Tensor, *, multiple: int) -> Tensor:
 def mean_activations(model: ModelPlain, lr_image: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The mean over the channels of |student's features| and of |what they should be|, both (P, H, W) float16.
 
-    `lr_image` is (C, H, W) in [0, 1], H and W multiples of both networks' windows.
+    `lr_image` is (C, H, W) in [0, 1].
     """
     assert model.teacher is not None
     image = lr_image[None].to(model.device)
@@ -46,16 +45,11 @@ def mean_activations(model: ModelPlain, lr_image: Tensor) -> tuple[np.ndarray, n
 
 
 def record_feature_maps(model: ModelPlain, tests: Mapping[str, Dataset]) -> None:
-    """Write the maps of the middle of the first test image, once the objective compares features."""
-    if not tests or not model.objective.needs_features(model.step):
+    """Write the maps of the middle of the first test image, once l_g_feature has joined."""
+    if not tests or model.translators is None or model.step <= model.objective.terms["l_g_feature"].start:
         return
-    assert model.teacher is not None
-    assert model.translators is not None
     item = next(iter(tests.values()))[0]
-    windows = lcm(model.student.window_size, model.teacher.network.window_size)
-    lr_image = middle(unit_range(item["L"]), multiple=windows)
-    if lr_image.numel() == 0:
-        return
+    lr_image = middle(unit_range(item["L"]))
     student, targets = mean_activations(model, lr_image)
     content = BytesIO()
     np.savez_compressed(

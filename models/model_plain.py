@@ -141,15 +141,15 @@ class ModelPlain:
         if len(unknown) == 0:
             return TeacherSignal(stored, [])
         answer = self.teacher(unknown)
-        zoomed = answer.image[len(unknown) - (len(lr_image) - len(stored)) :]
-        return TeacherSignal(torch.cat([stored, zoomed]), answer.features)
+        zoomed = len(lr_image) - len(stored)
+        return TeacherSignal(torch.cat([stored, answer.image[len(unknown) - zoomed :]]), answer.features)
 
     def teacher_restore(self) -> Restore:
         """The teacher as a function (B, C, H, W) -> (B, C, s*H, s*W) on images of any size, in tiles."""
         teacher = self.teacher
         assert teacher is not None
         return restorer(
-            lambda lr_image: teacher(lr_image).image,
+            lambda lr_image: teacher.network.forward_with_features(lr_image)[0],  # not compiled: sizes differ
             scale=self.options.scale,
             window_size=teacher.network.window_size,
             tile=TEACHER_TILE,
@@ -195,13 +195,21 @@ class ModelPlain:
             UserError: it cannot be written.
         """
         modules = {label: module.state_dict() for label, module in self.parts().items()}
-        kind = self.options.train.distillation_type
         state = {
-            "distillation_type": kind,
+            "compares": self._compares(),
             "optimizer": self.optimizer.state_dict(),
             "bad_steps": self.bad_steps,
         }
         checkpoint_sets.save(self.options.models_folder, self.step, {**modules, "state": state})
+
+    def _compares(self) -> dict[str, Any]:
+        """The options that a task's checkpoints are bound to."""
+        translators = self.translators
+        return {
+            "distillation_type": self.options.train.distillation_type,
+            "feature_translator": translators.side if translators else None,
+            "feature_pairs": [list(pair) for pair in translators.pairs] if translators else None,
+        }
 
     def restore(self) -> None:
         """Continue from the newest intact checkpoint of the task, or start from the pretrained weights, if any.
@@ -219,11 +227,12 @@ class ModelPlain:
             return
         self.step, state = found
         self.bad_steps = state["bad_steps"]
-        if state["distillation_type"] != self.options.train.distillation_type:
-            raise UserError(
-                f"train.distillation_type: {folder} holds a run of type {state['distillation_type']!r}, not "
-                f"{self.options.train.distillation_type!r}; give the task another name"
-            )
+        for key, value in self._compares().items():
+            if state["compares"][key] != value:
+                raise UserError(
+                    f"train.{key}: {folder} holds a run with {state['compares'][key]!r}, not {value!r}; give the task "
+                    "another name"
+                )
         for label, module in self.parts().items():
             load_pretrained(module, str(checkpoint_sets.part_path(folder, self.step, label)))
         options = {key: self.optimizer.param_groups[0][key] for key in ("betas", "weight_decay")}
@@ -270,7 +279,7 @@ def define_objective(train: TrainOptions) -> Objective:
             term(train.G_lossfn_type, train.G_lossfn_weight),
             l_g_distill=distill if train.distillation_type in ("response", "feature") else None,
             l_g_feature=feature if train.distillation_type == "feature" else None,
-            balanced=train.balance_losses,
+            balance=dist.mean if train.balance_losses else None,
         )
     except ValueError as error:
         raise UserError(f"train: {error}") from error
@@ -282,17 +291,12 @@ def define_translators(
     """The translators of an option file, if its objective compares features.
 
     Raises:
-        UserError: a pair names a feature that is not there, or the networks would pad the crops differently.
+        UserError: a pair names a feature that is not there.
     """
     if teacher is None or "l_g_feature" not in objective.terms:
         return None
-    crop = options.datasets.train.H_size // options.scale
-    padded = [crop + -crop % network.window_size for network in (student, teacher)]
-    if padded[0] != padded[1]:
-        raise UserError(
-            f"netG.window_size: LR crops of {crop} are padded to {padded[0]} for windows of {student.window_size}, but "
-            f"to {padded[1]} for the teacher's of {teacher.window_size}, so their features cannot be compared"
-        )
+    if not teacher.feature_dims:
+        raise UserError("netTeacher.features: no module is named, so there is nothing to compare")
     pairs: FeaturePairs | None = options.train.feature_pairs
     if pairs is None:
         pairs = relative_pairs(student=len(student.feature_dims), teacher=len(teacher.feature_dims))
@@ -309,9 +313,7 @@ def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: to
         logger.info("loaded %s: %s", path, network.descriptor.architecture.name)
         return Teacher(network.to(device))
     load_pretrained(network, path)
-    # A stored teacher restores whole images, each of another size: they would be compiled one by one.
-    compiled = options.train.compile and options.train.teacher == "online"
-    return Teacher(network.to(device), compiled=compiled)
+    return Teacher(network.to(device), compiled=options.train.compile)
 
 
 def load_pretrained(network: nn.Module, path: str | None) -> None:
@@ -323,6 +325,8 @@ def load_pretrained(network: nn.Module, path: str | None) -> None:
 
 def find_faults(batch: Mapping[str, Any], image: Tensor, hr_image: Tensor) -> list[str]:
     """The crops, of all processes, that make the loss infinite or NaN: all of the batch if no single one does.
+
+    All of it, too, where the fault is in an input that only the teacher labels.
 
     Args:
         batch: its files `H_path` and windows `window`.

@@ -1,31 +1,35 @@
 """What translators have learnt: `python -m models.translator_study superresolution/TASK [...] [--out report]`.
 
-For each pair of features of a task of `distillation_type` "feature", on the LR images of its first test set: how large
-its translator is and of what rank, how much of the teacher it lets through, and what the student makes of that.
+For each pair of features of a task of `distillation_type` "feature", on the LR images of its first test set and at the
+raw weights (G) that were trained with the translators: how large its translator is and of what rank, how much of the
+teacher it lets through, and what the student makes of that.
 
-Shapes: N tokens; D_s and D_t channels of the student's and the teacher's feature; D of those that are compared.
+Shapes: N tokens, D_t channels of the teacher's feature, D of what is compared, C H W an image in [0, 1].
 """
 
 import argparse
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.feature_maps import middle
 from models.model_plain import ModelPlain
+from utils import checkpoint, checkpoint_sets
 from utils.errors import UserError, exit_on_user_error
+from utils.evaluate import ImageResult
 from utils.files import write_whole
-from utils.images import read_image, to_tensor, unit_range
 from utils.report.curves import COLOURS, SETTINGS
+from utils.report.results import lr_image, missing_image
 from utils.report.tasks import Task
 from utils.tables import markdown
 
@@ -39,18 +43,18 @@ class Learnt(NamedTuple):
     Attributes:
         norm: Frobenius norm of the translator's matrix.
         rank: its effective rank.
-        gain: variance of what the student is compared with over that of the teacher's feature.
-        kept: share of the teacher's variance that is linear in what the student is compared with.
-        found: share of the teacher's variance that is linear in what the student answers.
-        loss: mean absolute difference of the two that are compared, l_g_feature with "l1".
+        variance_ratio: variance of the target, with which the student is compared, over that of the teacher's feature.
+        r2_target: share of the variance of the teacher's feature that is linear in the target.
+        r2_student: share of it that is linear in what the student answers.
+        loss: mean absolute difference of answer and target, this pair's part of l_g_feature.
         of_constant: that over the same of the best constant.
     """
 
     norm: float
     rank: float
-    gain: float
-    kept: float
-    found: float
+    variance_ratio: float
+    r2_target: float
+    r2_student: float
     loss: float
     of_constant: float
 
@@ -62,31 +66,31 @@ def effective_rank(matrix: Tensor) -> float:
     return float(torch.exp(-(shares * shares.log()).sum()))
 
 
-def explained(target: Tensor, given: Tensor) -> float:
-    """Share of the variance of (N, D_t) that is linear in (N, D): R^2 of least squares with a constant."""
+def r_squared(target: Tensor, given: Tensor) -> float:
+    """Share of the variance of (N, D_t) that is linear in (N, D), by least squares with a constant."""
     target, given = (x.double() - x.double().mean(0) for x in (target, given))
     scaled = given / given.std(0).clamp_min(1e-30)  # channels that hardly vary still count
     residual = target - scaled @ torch.linalg.lstsq(scaled, target, driver="gelsd").solution
     return 1 - float(residual.square().sum() / target.square().sum())
 
 
-def learnt(weight: Tensor, *, teacher: Tensor, compared: Tensor, target: Tensor) -> Learnt:
+def learnt(weight: Tensor, teacher: Tensor, answer: Tensor, target: Tensor) -> Learnt:
     """The figures of one pair.
 
     Args:
         weight: the translator's matrix.
         teacher: its feature, (N, D_t).
-        compared: what the student answers, (N, D).
+        answer: the student's, (N, D).
         target: what it should be, (N, D).
     """
-    loss = (compared - target).abs().mean()
+    loss = (answer - target).abs().mean()
     constant = (target - target.median(0).values).abs().mean()
     return Learnt(
         norm=float(weight.norm()),
         rank=effective_rank(weight),
-        gain=float(target.var(0).sum() / teacher.var(0).sum()),
-        kept=explained(teacher, target),
-        found=explained(teacher, compared),
+        variance_ratio=float(target.var(0).sum() / teacher.var(0).sum()),
+        r2_target=r_squared(teacher, target),
+        r2_student=r_squared(teacher, answer),
         loss=float(loss),
         of_constant=float(loss / constant),
     )
@@ -97,41 +101,55 @@ def study(task: Task) -> dict[str, Learnt]:
     """The figures of each pair, by `student's feature-teacher's feature`, at the task's newest checkpoint.
 
     Raises:
-        UserError: the task compares no features, was not validated yet, or its images or weights cannot be read.
+        UserError: the task compares no features, has no checkpoint, was not validated yet, or its test images are
+            gone.
     """
     model = ModelPlain(task.options, device=torch.device("cpu"))
     if model.translators is None or model.teacher is None:
         raise UserError(f"{task.folder}: this task compares no features")
-    model.restore()
+    load_newest(model, task.folder / "models")
     model.trainable.eval()
-    images = list(lr_images(task, multiple=model.teacher.network.window_size))
-    taught = [model.teacher(lr_image).features for lr_image in images]
-    answered = [model.trainable(lr_image, features) for lr_image, features in zip(images, taught, strict=True)]
+    images = lr_images(task)
+    share = TOKENS // len(images)
+    pairs = model.translators.pairs
+    kept: list[list[tuple[Tensor, ...]]] = [[] for _ in pairs]
+    for image in images:
+        taught = model.teacher(image[None]).features
+        answered = model.trainable(image[None], taught)
+        for of_pair, (_, t), *compared in zip(kept, pairs, answered.features, answered.targets, strict=True):
+            of_pair.append(tuple(thinned(feature[0], share) for feature in (taught[t], *compared)))
     return {
-        f"{s}-{t}": learnt(
-            next(model.translators[index].parameters()),
-            teacher=tokens(features[t] for features in taught),
-            compared=tokens(signal.features[index] for signal in answered),
-            target=tokens(signal.targets[index] for signal in answered),
-        )
-        for index, (s, t) in enumerate(model.translators.pairs)
+        f"{s}-{t}": learnt(cast("nn.Linear", translator).weight, *map(torch.cat, zip(*of_pair, strict=True)))
+        for (s, t), translator, of_pair in zip(pairs, model.translators, kept, strict=True)
     }
 
 
-def lr_images(task: Task, *, multiple: int) -> Iterator[Tensor]:
-    """The middles of the LR images of the first test set, (1, C, H, W) in [0, 1], as the task's records name them."""
-    tests = [record for record in task.metrics if record["kind"] == "test"]
-    if not tests:
+def load_newest(model: ModelPlain, folder: Path) -> None:
+    """Load student (G) and translators of the newest checkpoint, changing nothing: the task may be running."""
+    steps = checkpoint_sets.complete(folder)
+    if not steps:
+        raise UserError(f"{folder}: there is no checkpoint yet")
+    parts = model.parts()
+    for part in ("G", "P"):
+        path = checkpoint_sets.part_path(folder, steps[-1], part)
+        checkpoint.load_weights(parts[part], checkpoint.read_weights(path), source=path)
+
+
+def lr_images(task: Task) -> list[Tensor]:
+    """The middles of the images that the last validation on the first test set restored, (C, H, W)."""
+    name = task.options.datasets.tests[0].name if task.options.datasets.tests else ""
+    validations = task.validations(name)
+    if not validations:
         raise UserError(f"{task.folder}: this task was not validated yet")
-    for image in tests[0]["images"]:
-        pixels = to_tensor(read_image(Path(image["L_path"]), channels=task.options.n_channels))
-        yield middle(unit_range(pixels), multiple=multiple)[None]
+    results = [ImageResult(**image) for image in validations[-1]["images"]]
+    if missing := missing_image(results):
+        raise UserError(f"{missing}: this test image is not there any more")
+    return [middle(lr_image(result, task.options, name)) for result in results]
 
 
-def tokens(features: Iterable[Tensor]) -> Tensor:
-    """Several (1, L, D) as (N, D), evenly thinned out to about TOKENS."""
-    every = torch.cat([feature[0] for feature in features])
-    return every[:: max(1, len(every) // TOKENS)]
+def thinned(tokens: Tensor, count: int) -> Tensor:
+    """Up to `count` of (N, D), evenly spread."""
+    return tokens[:: ceil(len(tokens) / max(1, count))]
 
 
 def rows(studied: Mapping[str, Mapping[str, Learnt]]) -> list[dict[str, str]]:
@@ -142,9 +160,9 @@ def rows(studied: Mapping[str, Mapping[str, Learnt]]) -> list[dict[str, str]]:
             "pair": pair,
             "norm": f"{of.norm:.2f}",
             "effective rank": f"{of.rank:.1f}",
-            "variance, target / teacher": f"{of.gain:.2e}",
-            "teacher's variance in the target": f"{of.kept:.1%}",
-            "in the student": f"{of.found:.1%}",
+            "variance, target / teacher": f"{of.variance_ratio:.2e}",
+            "teacher's variance in the target": f"{of.r2_target:.1%}",
+            "in the student": f"{of.r2_student:.1%}",
             "l_g_feature": f"{of.loss:.3e}",
             "of a constant's": f"{of.of_constant:.1%}",
         }
@@ -156,8 +174,8 @@ def rows(studied: Mapping[str, Mapping[str, Learnt]]) -> list[dict[str, str]]:
 def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
     """Three panels of bars over the pairs, a colour for each task, as SVG."""
     panels = {
-        "teacher's variance in the target": lambda of: of.kept,
-        "teacher's variance in the student": lambda of: of.found,
+        "teacher's variance in the target": lambda of: of.r2_target,
+        "teacher's variance in the student": lambda of: of.r2_student,
         "l_g_feature over that of a constant": lambda of: of.of_constant,
     }
     with mpl.rc_context(SETTINGS):
@@ -188,6 +206,8 @@ def main() -> None:
         parser.error(f"the figure has colours for {len(COLOURS)} tasks")
     with exit_on_user_error():
         tasks = [Task.read(folder) for folder in arguments.tasks]
+        if len({task.name for task in tasks}) < len(tasks):
+            raise UserError("two of the tasks have the same name, which stands for them in the table")
         studied = {task.name: study(task) for task in tasks}
         table = markdown(rows(studied)) + "\n"
         arguments.out.mkdir(parents=True, exist_ok=True)

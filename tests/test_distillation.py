@@ -106,8 +106,8 @@ def test_weights_and_delays_are_read() -> None:
 
 
 def test_a_weight_falls_linearly_from_where_its_loss_joins_to_its_end() -> None:
-    term = Term("l1", 8.0, start=2, end=6)
-    assert [term.weight_at(step) for step in range(1, 8)] == [0, 0, 6, 4, 2, 0, 0]
+    term = Term("l1", 8.0, start=2, end=5)
+    assert [term.weight_at(step) for step in range(1, 8)] == [0, 0, 8, 4, 0, 0, 0]
     objective = Objective(L1, l_g_distill=term)
     assert not objective.always_uses_all
     networks = fake_trainable()
@@ -115,13 +115,13 @@ def test_a_weight_falls_linearly_from_where_its_loss_joins_to_its_end() -> None:
     torch.testing.assert_close(losses["G_loss"], losses["l_g_L1"] + 4 * losses["l_g_distill"])
     assert list(fake_losses(objective, 6, *networks)) == ["l_g_L1", "G_loss"]
     assert not objective.needs_teacher(6)
-    assert "8 * l_g_distill [l1(student, teacher), after 2 iterations, falling to 0 in iteration 6]" in str(objective)
+    assert "8 * l_g_distill [l1(student, teacher), after 2 iterations, falling to 0 in iteration 5]" in str(objective)
     with pytest.raises(ValueError, match="no loss has a weight above 0 in iteration 6"):
         Objective(Term("l1", 0.0), l_g_distill=Term("l1", 1.0, end=6))
 
 
 def test_balanced_losses_have_the_size_of_l_g_l1_and_gradients_of_their_own() -> None:
-    objective = Objective(L1, l_g_distill=Term("l2", 0.5), l_g_feature=Term("l1", 3.0), balanced=True)
+    objective = Objective(L1, l_g_distill=Term("l2", 0.5), l_g_feature=Term("l1", 3.0), balance=torch.clone)
     trainable, teacher = fake_trainable()
     losses = fake_losses(objective, 1, trainable, teacher)
     torch.testing.assert_close(losses["G_loss"], (1 + 0.5 + 3) * losses["l_g_L1"])
@@ -134,7 +134,7 @@ def test_balanced_losses_have_the_size_of_l_g_l1_and_gradients_of_their_own() ->
     fake_losses(Objective(L1, l_g_feature=L1), 1, trainable, teacher)["l_g_feature"].backward()
     torch.testing.assert_close(weight.grad, balanced)
     with pytest.raises(ValueError, match="cannot be balanced with an l_g_L1 of weight 0"):
-        Objective(Term("l1", 0.0), l_g_distill=L1, balanced=True)
+        Objective(Term("l1", 0.0), l_g_distill=L1, balance=torch.clone)
 
 
 def test_inputs_without_ground_truth_are_compared_with_the_teacher_alone() -> None:

@@ -19,7 +19,7 @@ COMMANDS = {"utils.export": {"models", "utils"}}
 # Within a room: the networks and losses know nothing of training.
 LEAVES = {"models.network_swinir", "models.network_swinir_student", "models.swin_transformer", "models.losses"}
 MAY_IMPORT_MODULES = dict.fromkeys(LEAVES, LEAVES) | {
-    "models.distillation": {"models.losses", "utils.dist"},
+    "models.distillation": {"models.losses"},
     "models.spandrel_teacher": {"models.network_swinir", "utils.errors"},
 }
 

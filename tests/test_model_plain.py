@@ -221,10 +221,25 @@ def test_a_task_whose_kind_was_changed_is_not_overwritten(toy: dict[str, Any]) -
         model.train_step(batch(0))
         model.save()
         other = ModelPlain(with_train(toy, distillation_type=asked), device=CPU)
-        with pytest.raises(
-            UserError, match=rf"train.distillation_type: .* holds a run of type '{saved}', not '{asked}'"
-        ):
+        with pytest.raises(UserError, match=rf"train.distillation_type: .* holds a run with '{saved}', not '{asked}'"):
             other.restore()
+
+
+@pytest.mark.parametrize(
+    "change", [{"feature_translator": "student"}, {"feature_pairs": None}], ids=["other side", "other pairs"]
+)
+def test_translators_of_the_same_size_but_of_other_features_are_told_apart(
+    change: dict[str, Any], toy: dict[str, Any]
+) -> None:
+    toy["netTeacher"]["embed_dim"] = toy["netG"]["embed_dim"]
+    path = Path(toy["path"]["pretrained_netTeacher"])
+    torch.save(fill_(define_teacher(Options.model_validate(toy)), 1).state_dict(), path)
+    model = ModelPlain(with_train(toy, distillation_type="feature"), device=CPU)
+    model.train_step(batch(0))
+    model.save()
+    (key,) = change
+    with pytest.raises(UserError, match=rf"train.{key}: .* holds a run with .* give the task another name"):
+        ModelPlain(with_train(toy, distillation_type="feature", **change), device=CPU).restore()
 
 
 def test_optimizer_options_may_change_on_the_way(toy: dict[str, Any]) -> None:
@@ -237,12 +252,16 @@ def test_optimizer_options_may_change_on_the_way(toy: dict[str, Any]) -> None:
     assert (group["weight_decay"], group["betas"]) == (0.1, (0.5, 0.9))
 
 
-def test_windows_that_pad_crops_differently_are_named(toy: dict[str, Any]) -> None:
+def test_networks_that_extend_crops_differently_are_compared_on_the_pixels_of_the_crop(toy: dict[str, Any]) -> None:
     toy["netG"] |= {"window_size": 6, "img_size": 12}
-    with pytest.raises(
-        UserError, match=r"netG\.window_size: LR crops of 8 are padded to 12 for windows of 6, but to 8"
-    ):
-        check_networks(with_train(toy, distillation_type="feature"))
+    model = ModelPlain(with_train(toy, distillation_type="feature"), device=CPU)
+    lr_image = batch(0)["L"]
+    assert isinstance(model.teacher, Teacher)
+    answered = model.trainable(lr_image, model.teacher(lr_image).features)
+    whole = model.student.forward_with_features(lr_image)[1]
+    assert whole[0].shape == (2, 12 * 12, 12)
+    assert [feature.shape for feature in answered.targets] == [(2, 8 * 8, 12)] * 2
+    torch.testing.assert_close(answered.features[0].view(2, 8, 8, 12), whole[0].view(2, 12, 12, 12)[:, :8, :8])
 
 
 def test_a_fresh_run_starts_from_the_pretrained_weights(toy: dict[str, Any], tmp_path: Path) -> None:

@@ -127,6 +127,12 @@ def test_every_option_file_builds_its_networks() -> None:
         check_networks(load(path))
 
 
+def test_the_features_of_the_small_scale_study_are_those_of_its_teacher(shared: Callable[[str], Path]) -> None:
+    teacher = shared("teachers/DAT_light_x4.pth")
+    path = ROOT / "options" / "study" / "train_swinir_student_distill_feature.json"
+    check_networks(load(path, [f"path.pretrained_netTeacher={teacher}"]))
+
+
 def test_the_files_of_the_small_scale_study_differ_only_in_what_they_compare() -> None:
     folder = ROOT / "options" / "study"
     files = (folder / path.name for path in STUDY)
@@ -248,10 +254,10 @@ WRONG = {
         "response",
         "path.pretrained_netTeacher: missing, but distillation_type is 'response'",
     ),
-    "weight that ends before it begins": (
+    "weight that ends where it begins": (
         "train",
-        {"total_iter": 9, "start_feature_iter": 5, "end_feature_iter": 5},
-        "train.end_feature_iter: 5 is not after train.start_feature_iter (5)",
+        {"total_iter": 9, "start_feature_iter": 5, "end_feature_iter": 6},
+        "train.end_feature_iter: 6 leaves no iteration after train.start_feature_iter (5)",
     ),
     "zoomed inputs without a teacher": ("train.zoomed_inputs", True, "train.zoomed_inputs: only a teacher can label"),
     "task with a slash": ("task", "a/b", "task: should consist of letters, digits"),

@@ -240,11 +240,23 @@ def test_a_module_that_never_runs_gives_no_feature(tmp_path: Path) -> None:
         read(tmp_path / "swinir.pth", "layers.0.residual_group.blocks")
 
 
-def test_crops_that_the_two_networks_pad_differently_are_refused(
+def test_features_of_crops_that_the_two_networks_extend_differently_are_of_the_same_pixels(
     raw_options: dict[str, Any], shared: Callable[[str], Path]
 ) -> None:
-    with pytest.raises(UserError, match="LR crops of 8 are padded to 8 for windows of 4, but to 16 for the teacher's"):
-        check_networks(options(raw_options, shared(DAT), "conv_first", distillation_type="feature"))
+    taught = options(raw_options, shared(DAT), "conv_first", distillation_type="feature", feature_pairs=[[0, 0]])
+    model = ModelPlain(taught, device=CPU)
+    assert model.teacher is not None
+    assert (model.student.window_size, model.teacher.network.window_size) == (4, 16)
+    image = torch.rand(1, 3, 10, 18)
+    features = model.teacher(image).features
+    network = model.teacher.network
+    assert isinstance(network, SpandrelTeacher)
+    mean = torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1)
+    shallow = network.network.get_submodule("conv_first")(image - mean)
+    found = features[0].mT.unflatten(2, (10, 18))
+    torch.testing.assert_close(found[..., :9, :17], shallow[..., :9, :17])  # beyond, it saw the extension
+    answered = model.trainable(image, features)
+    assert answered.features[0].shape == answered.targets[0].shape == (1, 10 * 18, 12)
 
 
 def test_a_pair_beyond_the_features_is_named(raw_options: dict[str, Any], esrgan: Path) -> None:

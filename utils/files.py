@@ -10,7 +10,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk is full or cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write the same file
     try:
         with partial.open("wb") as file:
             file.write(data)

@@ -134,8 +134,15 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 
 def encode(image: np.ndarray, suffix: str = ".png") -> bytes:
-    """(H, W, C) gray, RGB or RGBA, uint8 or uint16, as the content of a file of the format that `suffix` names."""
-    return cv2.imencode(suffix, swap_red_and_blue(image))[1].tobytes()
+    """(H, W, C) gray, RGB or RGBA, uint8 or uint16, as the content of a file of the format that `suffix` names.
+
+    Raises:
+        cv2.error: the format does not hold such an image.
+    """
+    encoded, content = cv2.imencode(suffix, swap_red_and_blue(image))
+    if not encoded:
+        raise cv2.error(f"{suffix} does not hold an image of shape {image.shape} and type {image.dtype}")
+    return content.tobytes()
 
 
 def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:

@@ -122,7 +122,7 @@ class TrainOptions(Section):
     teacher: Literal["online", "stored"] = "online"
     """online: the teacher restores each LR crop. stored: it restores each whole training image once, and crops of that,
     8-bit, take the student's windows and flips: as fast as without a teacher. The two differ: a stored teacher sees
-    beyond the crop, and sees no flipped images. Its features are asked for online in either case."""
+    beyond the crop, and sees no flipped images. Features and zoomed inputs are asked for online in either case."""
     teacher_ensemble: bool = False
     """Store the mean of the teacher's outputs for the eight flips and rotations, a better teacher."""
     G_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
@@ -138,7 +138,7 @@ class TrainOptions(Section):
     start_distill_iter: Whole = 0
     """Iterations before l_g_distill joins."""
     end_distill_iter: Count | None = None
-    """Iteration by which the weight of l_g_distill has fallen to 0, linearly from where it joins; null: it stays."""
+    """Iteration by which the weight of l_g_distill has fallen to 0, linearly since it joined; null: it stays."""
     feature_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
     """Loss between the student's RSTB features and the teacher's features, one of them translated."""
     feature_lossfn_weight: NonNegativeFloat = 1.0
@@ -146,7 +146,7 @@ class TrainOptions(Section):
     start_feature_iter: Whole = 0
     """Iterations before l_g_feature joins."""
     end_feature_iter: Count | None = None
-    """Iteration by which the weight of l_g_feature has fallen to 0, linearly from where it joins; null: it stays."""
+    """Iteration by which the weight of l_g_feature has fallen to 0, linearly since it joined; null: it stays."""
     feature_pairs: Annotated[list[RSTBPair], Field(min_length=1)] | None = [[0, 0], [1, 1], [2, 2], [3, 3]]
     """Which features are compared, counted from 0: [student's RSTB, teacher's RSTB or entry of `netTeacher.features`].
     null: by relative depth, each RSTB of the student with that of the teacher's features which lies as deep, counted in
@@ -158,8 +158,9 @@ class TrainOptions(Section):
     balance_losses: bool = False
     """Scale l_g_distill and l_g_feature, in each iteration, to the size of l_g_L1 before they are weighted."""
     zoomed_inputs: bool = False
-    """Add to each crop a second input of which only the teacher tells what it should become (DUKD, arXiv:2309.14162):
-    an equally large window of the HR image, or of the LR image at half its size. Doubles the batch."""
+    """Add to each crop a second input of which only the teacher tells what it should become (after DUKD,
+    arXiv:2309.14162): an equally large window of the HR image, or one twice as large of the LR image, halved. Doubles
+    the batch."""
     amp: Literal["no", "bf16"] = "no"
     """Precision of student and teacher in training: float32, or bfloat16 where autocast allows it. Losses, weights and
     validation stay float32, and so does a teacher of which spandrel says that it does not support bfloat16; float16 is
@@ -319,12 +320,14 @@ class Options(Section):
         train = self.train
         ends = ((train.start_distill_iter, train.end_distill_iter), (train.start_feature_iter, train.end_feature_iter))
         for name, (start, end) in zip(("distill", "feature"), ends, strict=True):
-            if end is not None and end <= start:
-                raise ValueError(f"train.end_{name}_iter: {end} is not after train.start_{name}_iter ({start})")
+            if end is not None and end < start + 2:
+                raise ValueError(
+                    f"train.end_{name}_iter: {end} leaves no iteration after train.start_{name}_iter ({start})"
+                )
         if train.zoomed_inputs and train.distillation_type == "none":
             raise ValueError("train.zoomed_inputs: only a teacher can label them, but distillation_type is 'none'")
-        if train.zoomed_inputs and self.datasets.train.dataset_type != "sr":
-            raise ValueError("train.zoomed_inputs: there are none for other datasets than of dataset_type 'sr'")
+        if train.zoomed_inputs and self.scale == 1:
+            raise ValueError("train.zoomed_inputs: images of scale 1 have no HR image to zoom into")
         return self
 
     @model_validator(mode="after")

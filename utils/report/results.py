@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from utils.degradations import of_test_set, reader
 from utils.evaluate import ImageResult, average, bicubic, compare
@@ -28,11 +29,16 @@ def baseline_name(options: Options) -> str:
 
 def baseline_image(result: ImageResult, options: Options, dataset: str) -> np.ndarray:
     """The LR image of a result, up-sampled, or the degraded image, (H, W, C) uint8."""
+    image = lr_image(result, options, dataset)
+    return to_image(image if degraded_set(options, dataset) else bicubic(options.scale)(image[None])[0])
+
+
+def lr_image(result: ImageResult, options: Options, dataset: str) -> Tensor:
+    """What was restored, the LR or the degraded image, (C, H, W) in [0, 1], noise beyond."""
     test = degraded_set(options, dataset)
     if test:
-        return to_image(unit_range(of_test_set(test)(clean_image(result, options, dataset))))
-    lr_image = unit_range(to_tensor(read_image(Path(result.L_path), channels=options.n_channels)))
-    return to_image(bicubic(options.scale)(lr_image[None])[0])
+        return unit_range(of_test_set(test)(clean_image(result, options, dataset)))
+    return unit_range(to_tensor(read_image(Path(result.L_path), channels=options.n_channels)))
 
 
 def clean_image(result: ImageResult, options: Options, dataset: str) -> np.ndarray:
