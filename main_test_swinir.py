@@ -9,7 +9,6 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from utils.images import write_image
 from utils.logger import log_to_terminal
 from utils.option_file import load, load_beside
 from utils.restoration_tasks import TASKS, task_of_network
-from utils.results import write_results
+from utils.results import forget_results, results_table, write_results
 from utils.tables import describe
 
 
@@ -91,21 +90,17 @@ def choose_degradation(arguments: argparse.Namespace, network: SwinIR, model: Pa
         UserError: the network is for another scale or other images.
     """
     own_task = task_of_network(upsampler=network.upsampler, channels=network.in_chans, img_range=network.img_range)
-    degradation = Degradation(
-        task=arguments.task or own_task,
-        channels=network.in_chans,
-        scale=arguments.scale or network.upscale,
-        noise=arguments.noise,
-        jpeg=arguments.jpeg,
-    )
-    channels = TASKS[degradation.task].channels
-    if network.upscale != degradation.scale or network.in_chans not in channels:
+    name = arguments.task or own_task
+    task = TASKS[name]
+    scale = (arguments.scale or network.upscale) if task.kind == "sr" else 1
+    if network.upscale != scale:
         raise UserError(
-            f"{model}: a network of scale {network.upscale} and {network.in_chans} channels, but task "
-            f"{degradation.task} with --scale {degradation.scale} needs {degradation.scale} and "
-            f"{' or '.join(map(str, channels))}"
+            f"{model}: this network is for scale {network.upscale}, but task {name} is asked for scale {scale}"
         )
-    return degradation
+    if network.in_chans not in task.channels:
+        expected = " or ".join(map(str, task.channels))
+        raise UserError(f"{model}: this network is for {network.in_chans} channels, but task {name} needs {expected}")
+    return Degradation(task=name, channels=network.in_chans, scale=scale, noise=arguments.noise, jpeg=arguments.jpeg)
 
 
 def run_set(
@@ -151,7 +146,7 @@ def run_set(
 def results_folder(degradation: Degradation, model: Path) -> Path:
     """The published script's folder for official weights, `swinir_<task>_<degree>`; of others, `swinir` is their name.
 
-    That is the name of the file after the experiment's, or after its folder's.
+    That is the name of the file, after the experiment's or its folder's unless it begins with that.
     """
     ending = f"{degradation.task}_{degradation.degree}"
     for weights in official():
@@ -159,8 +154,9 @@ def results_folder(degradation: Degradation, model: Path) -> Path:
             variant = "_large" if weights.large_model else "_s48" if weights.training_patch_size == 48 else ""
             return Path("results") / f"swinir_{ending}{variant}"
     parent = model.resolve().parent
-    experiment = parent.parent if parent.name == "models" else parent
-    return Path("results") / f"{experiment.name}_{model.stem}_{ending}"
+    experiment = (parent.parent if parent.name == "models" else parent).name
+    name = model.stem if model.stem.startswith(experiment) else f"{experiment}_{model.stem}"
+    return Path("results") / f"{name}_{ending}"
 
 
 def say(line: str) -> None:
@@ -190,16 +186,17 @@ def main() -> None:
             self_ensemble=arguments.self_ensemble,
         )
         folder = results_folder(degradation, model)
-        (folder / "results.json").unlink(missing_ok=True)  # an older one should not stand beside half a new result
-        results = {
-            pair.name: run_set(
-                restore, of_set, degradation, names=pair.result_names(), folder=folder / pair.name, device=device
-            )
-            for pair, of_set in zip(sets, images, strict=True)
-        }
+        settings = {"model_path": str(model), **degradation.settings()}
+        settings |= {key: getattr(arguments, key) for key in ("tile", "tile_overlap", "self_ensemble")}
+        results = {}
+        for pair, of_set in zip(sets, images, strict=True):
+            place, names = folder / pair.name, pair.result_names()
+            forget_results(place)
+            results[pair.name] = run_set(restore, of_set, degradation, names=names, folder=place, device=device)
+            if dist.is_main():
+                write_results(results[pair.name], place, settings=settings)
         if dist.is_main():
-            tiling = {key: getattr(arguments, key) for key in ("tile", "tile_overlap", "self_ensemble")}
-            say(write_results(results, folder, settings={"model_path": str(model), **asdict(degradation), **tiling}))
+            say(f"{results_table(results)}restored images and results.json of each set are in {folder}")
         dist.stop()
 
 

@@ -62,7 +62,9 @@ def measured(case: cases.Case, sides: Sides, *, rounds: int, rate: float) -> dic
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each case (default: 5)")
     parser.add_argument("--only", default="", metavar="TEXT", help="measure the rows that contain TEXT, keep no file")

@@ -48,6 +48,11 @@ class Degradation:
         """As the published script names it: `x4`, `noise25` or `jpeg10`."""
         return {"sr": f"x{self.scale}", "noise": f"noise{self.noise}", "jpeg": f"jpeg{self.jpeg}"}[self.kind]
 
+    def settings(self) -> dict[str, str | int]:
+        """What there is to say of it: nothing of noise to a JPEG task."""
+        strength = {"sr": {}, "noise": {"noise": self.noise}, "jpeg": {"jpeg": self.jpeg}}[self.kind]
+        return {"task": self.task, "channels": self.channels, "scale": self.scale, **strength}
+
     @property
     def border(self) -> int:
         """HR pixels that are not judged, on each side."""

@@ -29,6 +29,8 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         UserError: the folder is missing or holds no image, or it or one below it cannot be read.
     """
+    if folder.is_file():
+        raise UserError(f"{folder}: this is a file; expected a folder of images")
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder (python -m data.download fetches DIV2K, Set5 and others)")
     images = sorted(filter(is_image, files_below(folder)))

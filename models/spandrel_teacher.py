@@ -5,6 +5,7 @@ feature. Images are [0, 1].
 """
 
 import difflib
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -138,7 +139,9 @@ def read_teacher(path: Path, *, scale: int, channels: int, features: Sequence[st
         UserError: spandrel cannot read the file, or it is for another scale or other channels, or as `SpandrelTeacher`.
     """
     try:
-        descriptor = ModelLoader().load_from_file(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.meshgrid")  # of code that is not ours to mend
+            descriptor = ModelLoader().load_from_file(path)
     except UnsupportedModelError as error:
         raise UserError(
             f"{path}: spandrel knows no architecture with these weights (those of the package spandrel_extra_arches, "

@@ -38,7 +38,7 @@ def count(network: nn.Module, *, channels: int) -> dict[str, int]:
 
 def main() -> None:
     """Print a table of student and teacher."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.summary", description=__doc__)
     parser.add_argument("--opt", type=Path, required=True, help="option file")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
     arguments = parser.parse_args()

@@ -125,7 +125,8 @@ class Training:
         logger.info("student: %s parameters", f"{count_parameters(model.student):,}")
         logger.info("%s", model.objective)
         if model.step >= options.train.total_iter:
-            logger.info("nothing to do: iteration %s is reached", f"{options.train.total_iter:,}")
+            total = f"{options.train.total_iter:,}"
+            logger.info("nothing to do: iteration %s is reached, train.total_iter is %s", f"{model.step:,}", total)
         elif model.step:
             logger.info("continuing after iteration %s", f"{model.step:,}")
 

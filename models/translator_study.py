@@ -171,6 +171,14 @@ def rows(studied: Mapping[str, Mapping[str, Learnt]]) -> list[dict[str, str]]:
     ]
 
 
+LEGEND = """
+norm, effective rank: of the translator's matrix, Frobenius and by the entropy of its singular values
+variance, target / teacher: how large what the student is compared with is, beside the teacher's feature
+teacher's variance in ...: share of it that a linear map finds in the target, and in what the student answers
+l_g_feature: this pair's part, by "l1"; of a constant's: 100% is what the best constant answer has
+"""
+
+
 def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
     """Three panels of bars over the pairs, a colour for each task, as SVG."""
     panels = {
@@ -198,7 +206,11 @@ def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
 
 def main() -> None:
     """Print the table, and write it and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m models.translator_study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("tasks", type=Path, nargs="+", help="task folders")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of table and figure (default: report)")
     arguments = parser.parse_args()
@@ -209,7 +221,7 @@ def main() -> None:
         if len({task.name for task in tasks}) < len(tasks):
             raise UserError("two of the tasks have the same name, which stands for them in the table")
         studied = {task.name: study(task) for task in tasks}
-        table = markdown(rows(studied)) + "\n"
+        table = markdown(rows(studied)) + "\n" + LEGEND
         arguments.out.mkdir(parents=True, exist_ok=True)
         for file, content in zip(FILES, (table.encode(), draw(studied)), strict=True):
             write_whole(arguments.out / file, content)

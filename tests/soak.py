@@ -236,7 +236,9 @@ def silenced() -> Iterator[None]:
 
 def main() -> None:
     """Inject the faults and print the table; a line of the log says how far it has come."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of all that is random in it (default: 0)")
     seed = parser.parse_args().seed
     logging.disable(logging.WARNING)

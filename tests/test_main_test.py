@@ -22,7 +22,7 @@ import main_train_student
 from data.dataset_degraded import Degraded
 from data.dataset_sr import SRImages
 from data.dataset_test import Degradation, define_task_images
-from data.test_sets import SetFolders
+from data.test_sets import SetFolders, set_name
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT, make_image
 from tests.golden.fill import fill_
@@ -70,8 +70,8 @@ def weights_of(task: str, path: Path, *, change: float = 0.01, **arguments: Any)
     return path
 
 
-def results(tmp_path: Path, folder: str) -> dict[str, Any]:
-    return json.loads((tmp_path / "results" / folder / "results.json").read_text())
+def results(tmp_path: Path, folder: str, test_set: str) -> dict[str, Any]:
+    return json.loads((tmp_path / "results" / folder / test_set / "results.json").read_text())
 
 
 @pytest.fixture
@@ -98,11 +98,11 @@ def test_clean_images_are_degraded_restored_and_judged(
     printed = run(
         "--task", task, "--noise", 25, "--jpeg", 10, "--folder_gt", clean_folder, "--model_path", model
     )  # fmt: skip
-    content = results(tmp_path, folder)
-    images = content["images"]["Clean"]
+    content = results(tmp_path, folder, "Clean")
+    images = content["images"]
     assert images.keys() == {"image 0", "image 1"}
     assert ("psnrb" in images["image 0"]) == task.endswith("jpeg_car")
-    assert content["average"]["Clean"]["psnr"] == pytest.approx(np.mean([i["psnr"] for i in images.values()]))
+    assert content["average"]["psnr"] == pytest.approx(np.mean([i["psnr"] for i in images.values()]))
     assert "| Clean" in printed
     restored = tmp_path / "results" / folder / "Clean" / "image 0_SwinIR.png"
     with Image.open(restored) as image:
@@ -130,8 +130,8 @@ def test_super_resolution_of_several_folders_makes_one_table(
     printed = run(
         "--task", "classical_sr", "--scale", 4, "--folder_gt", hr_folder, other, "--model_path", model
     )  # fmt: skip
-    content = results(tmp_path, "mine_model_classical_sr_x4")
-    assert [len(images) for images in content["images"].values()] == [6, 2]
+    contents = [results(tmp_path, "mine_model_classical_sr_x4", name) for name in (set_name(hr_folder), "Set5")]
+    assert [len(content["images"]) for content in contents] == [6, 2]
     assert "| Set5" in printed
     assert (other.parent / "HR_LR_bicubic" / "X4" / "0x4.png").exists()
 
@@ -153,7 +153,7 @@ def test_tiles_and_self_ensemble_change_what_is_restored(
     figures = []
     for extra in ((), ("--tile", 16, "--tile_overlap", 8), ("--self_ensemble",)):
         run(*common, *extra)
-        figures.append(results(tmp_path, "mine_model_lightweight_sr_x4")["average"].popitem()[1]["psnr"])
+        figures.append(results(tmp_path, "mine_model_lightweight_sr_x4", set_name(hr_folder))["average"]["psnr"])
     assert len(set(figures)) == 3
 
 
@@ -174,7 +174,7 @@ def test_training_and_the_test_script_give_the_same_figures(
         model = folder / "models" / f"5_{label}.pth"
         for option in ((), ("--opt", file)):
             run("--task", "classical_sr", "--scale", 4, "--folder_gt", hr, "--model_path", model, *option)
-            (figures,) = results(tmp_path, f"toy_5_{label}_classical_sr_x4")["average"].values()
+            figures = results(tmp_path, f"toy_5_{label}_classical_sr_x4", set_name(Path(hr)))["average"]
             for name, value in figures.items():
                 assert value == pytest.approx(expected[name], abs=1e-6), (label, name)
 
@@ -190,7 +190,7 @@ def test_set5_comes_out_as_published_where_the_official_weights_are(
         "--task", "classical_sr", "--scale", 4, "--folder_lq", set5 / "LR_bicubic" / "X4",
         "--folder_gt", set5 / "HR", "--model_path", model,
     )  # fmt: skip
-    assert results(tmp_path, "swinir_classical_sr_x4")["average"]["Set5"]["psnr_y"] == pytest.approx(32.92, abs=0.01)
+    assert results(tmp_path, "swinir_classical_sr_x4", "Set5")["average"]["psnr_y"] == pytest.approx(32.92, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,11 @@ def bicubic_or_same(item: Any, task: str) -> torch.Tensor:
             "makes its own low-quality images",
         ),
         (["--folder_gt", "nowhere"], "nowhere: there is no such folder"),
+        (["--folder_gt", "Clean/image 0.png"], "Clean/image 0.png: this is a file; expected a folder of images"),
+        (["--folder_gt", "Clean", "--model_path", "x4.pth"], "for scale 4, but task color_dn is asked for scale 1"),
         (["--folder_gt", "Clean", "--model_path", "mine.pth"], "mine.pth does not exist and is not one of"),
         (["--folder_gt", "Clean", "--noise", "20"], "official weights: none for task='color_dn'"),
-        (["--folder_gt", "Clean", "--model_path", "gray.pth"], "scale 1 and 1 channels, but task color_dn"),
+        (["--folder_gt", "Clean", "--model_path", "gray.pth"], "for 1 channels, but task color_dn needs 3"),
         (["--folder_gt", "Clean", "--model_path", "conv.pth"], "conv.pth: these are not the weights of a SwinIR"),
     ],
 )
@@ -248,6 +250,7 @@ def test_bad_input_is_one_sentence(  # noqa: PLR0917
 ) -> None:  # fmt: skip
     weights_of("gray_dn", tmp_path / "gray.pth")
     weights_of("color_dn", tmp_path / "colour.pth")
+    weights_of("classical_sr", tmp_path / "x4.pth")
     torch.save(torch.nn.Conv2d(3, 3, 3).state_dict(), tmp_path / "conv.pth")
     with pytest.raises(SystemExit) as exit_code:
         run("--task", "color_dn", *arguments)
@@ -263,7 +266,7 @@ def test_a_model_and_a_folder_are_enough(
     task: str, run: Callable[..., str], clean_folder: Path, tmp_path: Path
 ) -> None:
     run("--model_path", weights_of(task, tmp_path / "mine" / "model.pth"), "--folder_lq", clean_folder)
-    content = json.loads(next((tmp_path / "results").glob(f"mine_model_{task}_*/results.json")).read_text())
+    content = json.loads(next((tmp_path / "results").glob(f"mine_model_{task}_*/Clean/results.json")).read_text())
     scale = TASKS[task]["upscale"]
     assert (content["task"], content["scale"]) == (task, scale)
     restored = next((tmp_path / "results").glob("*/Clean/image 0_SwinIR.png"))
@@ -275,7 +278,7 @@ def test_a_gray_student_of_super_resolution_is_used_and_judged(
 ) -> None:
     model = weights_of("classical_sr", tmp_path / "mine" / "model.pth", in_chans=1)
     run("--model_path", model, "--folder_gt", hr_folder)
-    assert len(results(tmp_path, "mine_model_classical_sr_x4")["images"].popitem()[1]) == 6
+    assert len(results(tmp_path, "mine_model_classical_sr_x4", set_name(hr_folder))["images"]) == 6
     run("--model_path", model, "--folder_lq", clean_folder)
     restored = tmp_path / "results" / "mine_model_classical_sr_x4" / "Clean" / "image 0_SwinIR.png"
     assert read_as_stored(restored).shape == (4 * 37, 4 * 45, 1)
@@ -319,8 +322,8 @@ def test_results_keep_sub_folders_and_never_share_a_name(run: Callable[..., str]
         path.as_posix().removesuffix("_SwinIR.png"): read_as_stored(file).shape[1] for path, file in written.items()
     } == expected
     run("--model_path", model, "--folder_gt", folder)
-    content = json.loads((results / "results.json").read_text())
-    assert content["images"]["album"].keys() == expected.keys()
+    content = json.loads((results / "album" / "results.json").read_text())
+    assert content["images"].keys() == expected.keys()
 
 
 def test_no_file_names_make_two_results_share_one(tmp_path: Path) -> None:
@@ -388,7 +391,7 @@ def test_a_network_that_changes_nothing_gives_the_figures_of_the_degraded_images
     tiny = {"embed_dim": 2, "depths": [1], "num_heads": [1], "mlp_ratio": 1}
     model = weights_of(task, tmp_path / "mine" / "model.pth", change=0, **tiny)
     run("--task", task, *option, "--folder_gt", clean, "--model_path", model, "--tile", 210, "--tile_overlap", 14)
-    (content,) = (tmp_path / "results").glob("*/results.json")
-    average = json.loads(content.read_text())["average"][folder]
+    (content,) = (tmp_path / "results").glob(f"*/{folder}/results.json")
+    average = json.loads(content.read_text())["average"]
     for name, value in figures.items():
         assert average[name] == pytest.approx(value, abs=5e-5 if name == "ssim_y" else 5e-3), name

@@ -421,6 +421,12 @@ def test_an_earlier_task_of_the_same_call_may_train_the_teacher(write: Write, tm
         load_all([second, first])
 
 
+def test_a_test_set_that_is_null_is_left_out(write: Write) -> None:
+    path = write({"datasets.test_more": {"name": "more", "dataroot_H": "nowhere"}})
+    assert [test.name for test in load(path).datasets.tests] == ["toy_test", "more"]
+    assert [test.name for test in load(path, ["datasets.test=null"]).datasets.tests] == ["more"]
+
+
 def test_overrides_apply_to_every_file(write: Write) -> None:
     paths = [write({"task": task}, name=f"{task}.json") for task in ("one", "two")]
     assert [options.train.total_iter for options in load_all(paths, ["train.total_iter=3"])] == [3, 3]

@@ -83,7 +83,7 @@ def test_the_tables_hold_the_methods_their_spread_and_the_differences(runs: Path
     figures, differences, cost = tables((whole / "table.md").read_text())
     values = np.array([last_psnr_y(runs / task) for task in TASKS])
     means = values.mean(axis=1)
-    assert [(row["method"], row["seeds"]) for row in figures] == [
+    assert [(row["method"], row["manual_seed"]) for row in figures] == [
         ("bicubic", "-"), ("alone_seed*", "0, 1"), ("feature", "0"),
     ]  # fmt: skip
     assert figures[0]["PSNR_Y"] == f"{bicubic_psnr_y(runs.parent / 'HR'):.2f}"
@@ -209,7 +209,7 @@ def test_a_run_that_is_behind_is_judged_where_all_runs_are(runs: Path, tmp_path:
     behind = copy_task(runs, tmp_path / "behind", lines=9)
     _, text = make_report(tmp_path / "report", behind, runs / "alone_seed1")
     row = tables(text)[0][1]
-    assert (row["method"], row["seeds"], row["iterations"]) == ("alone_seed*", "0, 1", "5 of 10")
+    assert (row["method"], row["manual_seed"], row["iterations"]) == ("alone_seed*", "0, 1", "5 of 10")
 
 
 def test_runs_that_were_never_judged_at_the_same_iteration_have_no_figures(runs: Path, tmp_path: Path) -> None:

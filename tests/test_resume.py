@@ -39,6 +39,17 @@ def test_a_log_cut_off_in_a_validation_is_mended(tmp_path: Path) -> None:
     assert len(kair_lines(run.task / "train.log")) == 11
 
 
+def test_what_changed_since_a_task_was_started_is_logged(tmp_path: Path) -> None:
+    Run(tmp_path, train={"total_iter": 5}).finish()
+    longer = Run(tmp_path, train={"total_iter": 10, "E_decay": 0.5})
+    longer.finish()
+    log = (longer.task / "train.log").read_text()
+    changes = [line.partition("changed after iteration 5: ")[2] for line in log.splitlines() if "changed after" in line]
+    assert changes == ["train.total_iter: 5, now 10", "train.E_decay: not set, now 0.5"]
+    longer.finish()
+    assert (longer.task / "train.log").read_text().count("changed after") == 2
+
+
 def test_a_damaged_line_of_the_records_is_named(tmp_path: Path) -> None:
     Run(tmp_path, train={"total_iter": 5}).finish()
     longer = Run(tmp_path, train={"total_iter": 10})

@@ -168,7 +168,9 @@ def push(folder: Path, names: list[str], *, repo: str, token: str) -> str:
 
 def main() -> None:
     """Export a checkpoint, and upload it where that is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", type=Path, help="weights of a student (<iter>_E.pth) or of any SwinIR")
     parser.add_argument("--out", type=Path, help="folder of the files (default: export/<their name>)")
     parser.add_argument("--push", metavar="REPO", help="upload the files to this repository of the Hugging Face hub")

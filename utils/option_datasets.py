@@ -51,7 +51,7 @@ def test_sets_by_pattern(schema: dict[str, Any]) -> None:
 
 
 class Datasets(Section):
-    """The training set, and any number of test sets whose keys begin with `test`."""
+    """The training set, and any number of test sets whose keys begin with `test`; one that is null is left out."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=test_sets_by_pattern)
     __pydantic_extra__: dict[str, TestSet]
@@ -77,7 +77,9 @@ class Datasets(Section):
             raise ValueError(
                 f"unknown key {unknown[0]!r}; did you mean {nearest!r}? Test sets have keys that begin with 'test'"
             )
-        return raw
+        if not isinstance(raw, dict):
+            return raw
+        return {key: value for key, value in raw.items() if key == "train" or value is not None}
 
     @model_validator(mode="after")
     def _check_names(self) -> "Datasets":

@@ -169,7 +169,8 @@ class TrainOptions(Section):
     """Compile the student and an online SwinIR teacher with torch.compile: some minutes at the start, then faster steps
     on GPUs."""
     E_decay: Rate = 0.999
-    """Decay of the student's exponential moving average; 0: the average is the student itself."""
+    """Decay of the student's exponential moving average, which is over about the last 1/(1-decay) iterations; 0: the
+    average is the student itself."""
     G_optimizer_type: Literal["adam"] = "adam"
     """Optimizer."""
     G_optimizer_lr: PositiveFloat = 2e-4

@@ -3,13 +3,16 @@
 `metrics.jsonl` holds what is the same however often a run was interrupted; `timing.jsonl` what is not.
 """
 
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.errors import UserError
 from utils.evaluate import ImageResult, average
 from utils.files import sync
 from utils.live import Board
@@ -37,12 +40,17 @@ class Record:
         self.timing = Journal(self.folder / "timing.jsonl")
         self.log_path = self.folder / "train.log"
         self.folder.mkdir(parents=True, exist_ok=True)
+        changes: list[str] = []
         if step < options.train.total_iter:  # a run that adds nothing leaves what it finds
-            options.save(self.folder / "options.json")
+            path = self.folder / "options.json"
+            changes = changed(path, options) if step and path.exists() else []
+            options.save(path)
         for journal in (self.metrics, self.timing):
             journal.keep(lambda record: record["iter"] <= step)
         keep_log(self.log_path, lambda iteration, _: iteration <= step)
         self.log = log_to_file(self.log_path)
+        for change in changes:
+            logger.info("changed after iteration %s: %s", f"{step:,}", change)
         self.board = Board(self.folder / "tensorboard", step=step)
 
     def close(self) -> None:
@@ -122,3 +130,27 @@ class Record:
             and (record["kind"], record.get("dataset"), record.get("weights")) == ("test", dataset, "E")
         ]
         return max(tests, key=lambda record: record[figure])["iter"] if tests else None
+
+
+def changed(path: Path, options: Options) -> list[str]:
+    """Which keys of the options differ from those that a task was started with: `train.total_iter: 10, now 20`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        before = dotted(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged; without it the task goes on") from error
+    now = dotted(options.model_dump(exclude_unset=True))
+    keys = [key for key in before | now if before.get(key) != now.get(key)]
+    return [f"{key}: {before.get(key, 'not set')}, now {now.get(key, 'not set')}" for key in keys]
+
+
+def dotted(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a section and those below it, by `section.key`."""
+    values: dict[str, Any] = {}
+    for key, value in section.items():
+        below = dotted(value) if isinstance(value, Mapping) else {"": value}
+        values |= {f"{key}.{name}".rstrip("."): inner for name, inner in below.items()}
+    return values

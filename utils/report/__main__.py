@@ -17,7 +17,9 @@ from utils.report.tasks import read_methods
 
 def main() -> None:
     """Read the tasks, write the report, and print its tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("tasks", type=Path, nargs="+", help="task folders")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
     arguments = parser.parse_args()

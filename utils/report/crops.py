@@ -61,7 +61,7 @@ def crops(images: dict[str, np.ndarray], hr: np.ndarray, *, prefix: str) -> list
     window = most_different_window(competing[1:] if len(competing) > 2 else competing, hr)
     where = Picture(f"{prefix}_where.png", encode(framed(hr, window)), "the frame shows the window", ["whole image"])
     pictures = [where]
-    for name, image in (images | {"ground truth": hr}).items():
+    for name, image in ({"ground truth": hr} | images).items():
         caption = [name] if image is hr else [name, f"{crop_psnr(image[window], hr[window]):.2f} dB"]
         file = f"{prefix}_{name.replace(' ', '_').replace('*', '')}.png"
         pictures.append(Picture(file, encode(image[window]), f"window: {', '.join(caption)}", caption))

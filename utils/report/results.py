@@ -90,13 +90,13 @@ def figure_rows(methods: Sequence[Method]) -> Rows:
         shown = judgements(methods, dataset)
         if baseline := baseline_figures(shown, dataset):
             name = baseline_name(shown[0][0].tasks[0].options)
-            rows.append({"test set": dataset, "method": name, "seeds": NONE, "iterations": NONE, **baseline})
+            rows.append({"test set": dataset, "method": name, "manual_seed": NONE, "iterations": NONE, **baseline})
         for method, judged in shown:
             of_runs = {key: judged.figures[key].mean(axis=1) for key in FIGURES}
             means = formatted({key: float(runs.mean()) for key, runs in of_runs.items()})
             seeds = ", ".join(str(task.options.train.manual_seed) for task in judged.tasks)
             iterations = progress(judged.iteration, method.tasks[0].options)
-            row = {"test set": dataset, "method": method.name, "seeds": seeds, "iterations": iterations}
+            row = {"test set": dataset, "method": method.name, "manual_seed": seeds, "iterations": iterations}
             rows.append(row | {LABELS[key]: means[LABELS[key]] + spread(key, of_runs[key]) for key in FIGURES})
     return rows
 
@@ -107,15 +107,20 @@ def spread(key: str, runs: np.ndarray) -> str:
 
 
 def difference_rows(methods: Sequence[Method]) -> Rows:
-    """Each method minus the first on each test set, where both were judged on the same images, with intervals."""
+    """Each method minus the first on each test set, with intervals; no figures where the images were not the same."""
     rows = []
     for dataset in test_sets(methods):
         first = methods[0].judge(dataset)
         for method, judged in judgements(methods[1:], dataset):
-            if first is None or judged.images != first.images:
+            if first is None:
                 continue
-            row = {"test set": dataset, "method": method.name, "images": str(len(judged.images))}
-            cells = {LABELS[key]: difference(key, judged.figures[key], first.figures[key]) for key in FIGURES}
+            same = judged.images == first.images
+            row = {"test set": dataset, "method": method.name}
+            row["images"] = str(len(judged.images)) if same else f"{len(judged.images)}, other than the first's"
+            cells = {
+                LABELS[key]: difference(key, judged.figures[key], first.figures[key]) if same else NONE
+                for key in FIGURES
+            }
             rows.append(row | cells)
     return rows
 
