@@ -24,7 +24,8 @@ def how_differences(methods: Sequence[Method]) -> str:
     what = "images, and over the runs of a method" if any(len(m.tasks) > 1 for m in methods) else "images"
     return (
         f"Difference to {methods[0].name} of the means over the same images, and its {bootstrap.LEVEL:.0%} interval: "
-        f"paired bootstrap over {what}, {bootstrap.RESAMPLES:,} resamples, seed {bootstrap.SEED}, percentiles."
+        f"paired bootstrap over {what}, {bootstrap.RESAMPLES:,} resamples, seed {bootstrap.SEED}, percentiles, "
+        "which are too narrow where there are few images."
     )
 
 

@@ -90,14 +90,15 @@ def figure_rows(methods: Sequence[Method]) -> Rows:
         shown = judgements(methods, dataset)
         if baseline := baseline_figures(shown, dataset):
             name = baseline_name(shown[0][0].tasks[0].options)
-            rows.append({"test set": dataset, "method": name, "manual_seed": NONE, "iterations": NONE, **baseline})
+            rows.append({"test set": dataset, "method": name, **baseline, "manual_seed": NONE, "iterations": NONE})
         for method, judged in shown:
             of_runs = {key: judged.figures[key].mean(axis=1) for key in FIGURES}
             means = formatted({key: float(runs.mean()) for key, runs in of_runs.items()})
             seeds = ", ".join(str(task.options.train.manual_seed) for task in judged.tasks)
             iterations = progress(judged.iteration, method.tasks[0].options)
-            row = {"test set": dataset, "method": method.name, "manual_seed": seeds, "iterations": iterations}
-            rows.append(row | {LABELS[key]: means[LABELS[key]] + spread(key, of_runs[key]) for key in FIGURES})
+            cells = {LABELS[key]: means[LABELS[key]] + spread(key, of_runs[key]) for key in FIGURES}
+            runs = {"manual_seed": seeds, "iterations": iterations}
+            rows.append({"test set": dataset, "method": method.name, **cells, **runs})
     return rows
 
 
