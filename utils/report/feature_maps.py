@@ -10,6 +10,7 @@ from utils.report.picture import Picture, Strip
 from utils.report.tasks import Method, all_tasks
 
 HOW = {"teacher": ("", ", translated"), "student": (", translated", ", normalised")}  # by who is translated
+BRIGHTEST = 0.995  # share of the pixels below the brightest colour: borders are often far above the rest
 COLOURS = "cividis"  # even in lightness, and the same to eyes that confuse colours
 
 
@@ -26,11 +27,11 @@ def feature_strips(methods: Sequence[Method]) -> list[Strip]:
 
 
 def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
-    """Both maps of each pair in the same colours, from 0 to the larger maximum, and what they are of."""
+    """Both maps of each pair in the same colours, from 0 to a value that few pixels exceed, and what they are of."""
     pictures = []
     of_student, of_teacher = HOW[str(maps["translator"])]
     for (s, t), student, teacher in zip(maps["pairs"], maps["student"], maps["teacher"], strict=True):
-        largest = max(float(student.max()), float(teacher.max()))
+        largest = float(np.quantile([student, teacher], BRIGHTEST))
         roles = {f"student's feature {s}{of_student}": student, f"teacher's feature {t}{of_teacher}": teacher}
         for number, (role, values) in enumerate(roles.items()):
             file = f"{task}_pair_{s}_{t}_{('student', 'teacher')[number]}.png"
@@ -40,6 +41,6 @@ def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
 
 
 def coloured(values: np.ndarray, largest: float) -> np.ndarray:
-    """(H, W) in [0, largest] -> (H, W, 3) uint8."""
+    """(H, W), of which what is above `largest` looks like it -> (H, W, 3) uint8."""
     scaled = values.astype(np.float32) / max(largest, 1e-30)
     return mpl.colormaps[COLOURS](scaled, bytes=True)[..., :3]
