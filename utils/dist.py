@@ -118,10 +118,11 @@ def gather(items: list[T]) -> list[T]:
 
 def mean(values: Tensor) -> Tensor:
     """The element-wise mean of a tensor over the processes."""
-    if world_size() > 1:
-        torch.distributed.all_reduce(values)
-        values = values / world_size()
-    return values
+    if world_size() == 1:
+        return values
+    total = values.clone()  # all_reduce writes into its argument
+    torch.distributed.all_reduce(total)
+    return total / world_size()
 
 
 def any_process(flag: bool) -> bool:
