@@ -257,12 +257,11 @@ class Objective:
             name: torch.stack([term(full(x), full(y)) for x, y in compared[name]]).sum()
             for name, term in active.items()
         }
-        values = torch.stack(list(losses.values()))
-        weights = values.new_tensor([term.weight_at(step) for term in active.values()])
+        weighted = torch.stack([active[name].weight_at(step) * loss for name, loss in losses.items()])
         if self.balance:
-            sizes = self.balance(values.detach())
-            weights *= sizes[0] / sizes.clamp_min(TINY)  # the first is l_g_L1
-        return losses | {"G_loss": (weights * values).sum()}
+            sizes = self.balance(torch.stack(list(losses.values())).detach())
+            weighted = weighted * (sizes[0] / sizes.clamp_min(TINY))  # the first is l_g_L1
+        return losses | {"G_loss": weighted.sum()}
 
     def __str__(self) -> str:
         between = {
