@@ -227,11 +227,12 @@ class ModelPlain:
             return
         self.step, state = found
         self.bad_steps = state["bad_steps"]
+        compared = state.get("compares", {})  # checkpoints of earlier versions do not say
         for key, value in self._compares().items():
-            if state["compares"][key] != value:
+            if compared.get(key, value) != value:
                 raise UserError(
-                    f"train.{key}: {folder} holds a run with {state['compares'][key]!r}, not {value!r}; give the task "
-                    "another name"
+                    f"train.{key}: {folder} holds a run with {compared[key]!r}, not {value!r}; give the task another "
+                    "name"
                 )
         for label, module in self.parts().items():
             load_pretrained(module, str(checkpoint_sets.part_path(folder, self.step, label)))
