@@ -191,7 +191,8 @@ def main() -> None:
         results = {}
         for pair, of_set in zip(sets, images, strict=True):
             place, names = folder / pair.name, pair.result_names()
-            forget_results(place)
+            if dist.is_main():
+                forget_results(place)
             results[pair.name] = run_set(restore, of_set, degradation, names=names, folder=place, device=device)
             if dist.is_main():
                 write_results(results[pair.name], place, settings=settings)

@@ -8,7 +8,6 @@ Shapes: N tokens, D_t channels of the teacher's feature, D of what is compared, 
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -28,13 +27,19 @@ from utils import checkpoint, checkpoint_sets
 from utils.errors import UserError, exit_on_user_error
 from utils.evaluate import ImageResult
 from utils.files import write_whole
-from utils.report.curves import COLOURS, SETTINGS
+from utils.report.curves import COLOURS, SETTINGS, as_svg
 from utils.report.results import lr_image, missing_image
 from utils.report.tasks import Task
 from utils.tables import markdown
 
-TOKENS = 20_000  # of which statistics are taken; more change the second decimal
+TOKENS = 20_000  # of each feature, from which its statistics are taken
 FILES = ("translators.md", "translators.svg")
+LEGEND = """
+norm, effective rank: of the translator's matrix, Frobenius and by the entropy of its singular values
+variance, target / teacher: how large what the student is compared with is, beside the teacher's feature
+teacher's variance in ...: share of it that a linear map finds in the target, and in what the student answers
+l_g_feature: this pair's part, by "l1"; of a constant's: 100% is what the best constant answer has
+"""
 
 
 class Learnt(NamedTuple):
@@ -171,14 +176,6 @@ def rows(studied: Mapping[str, Mapping[str, Learnt]]) -> list[dict[str, str]]:
     ]
 
 
-LEGEND = """
-norm, effective rank: of the translator's matrix, Frobenius and by the entropy of its singular values
-variance, target / teacher: how large what the student is compared with is, beside the teacher's feature
-teacher's variance in ...: share of it that a linear map finds in the target, and in what the student answers
-l_g_feature: this pair's part, by "l1"; of a constant's: 100% is what the best constant answer has
-"""
-
-
 def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
     """Three panels of bars over the pairs, a colour for each task, as SVG."""
     panels = {
@@ -199,9 +196,7 @@ def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
             panel.set(xlabel="pair, student's feature-teacher's", ylim=(0, None))
         axes[0].set_ylabel("share")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+        return as_svg(figure)
 
 
 def main() -> None:

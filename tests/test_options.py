@@ -16,6 +16,7 @@ from utils.errors import UserError
 from utils.option_file import load, load_all
 from utils.option_types import Section
 from utils.options import Network
+from utils.record import flat
 
 STUDY = sorted((ROOT / "options").glob("*.json"))
 TABLE = {
@@ -80,14 +81,6 @@ def write(tmp_path: Path, raw_options: dict[str, Any]) -> Write:
         return path
 
     return write
-
-
-def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    result: dict[str, Any] = {}
-    for key, value in section.items():
-        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return result
 
 
 def complaint(path: Path, *overrides: str) -> str:

@@ -71,14 +71,14 @@ class Datasets(Section):
     @model_validator(mode="before")
     @classmethod
     def _check_keys(cls, raw: Any) -> Any:
-        unknown = [key for key in raw if key != "train" and not key.startswith("test")] if isinstance(raw, dict) else []
+        if not isinstance(raw, dict):
+            return raw
+        unknown = [key for key in raw if key != "train" and not key.startswith("test")]
         if unknown:
             (nearest,) = difflib.get_close_matches(unknown[0], ["train", "test"], n=1, cutoff=0.0)
             raise ValueError(
                 f"unknown key {unknown[0]!r}; did you mean {nearest!r}? Test sets have keys that begin with 'test'"
             )
-        if not isinstance(raw, dict):
-            return raw
         return {key: value for key, value in raw.items() if key == "train" or value is not None}
 
     @model_validator(mode="after")

@@ -139,18 +139,17 @@ def changed(path: Path, options: Options) -> list[str]:
         UserError: the file is damaged.
     """
     try:
-        before = dotted(json.loads(path.read_bytes()))
+        before = flat(json.loads(path.read_bytes()))
     except ValueError as error:
         raise UserError(f"{path}: damaged; without it the task goes on") from error
-    now = dotted(options.model_dump(exclude_unset=True))
+    now = flat(options.model_dump(exclude_unset=True))
     keys = [key for key in before | now if before.get(key) != now.get(key)]
     return [f"{key}: {before.get(key, 'not set')}, now {now.get(key, 'not set')}" for key in keys]
 
 
-def dotted(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a section and those below it, by `section.key`."""
+def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
     values: dict[str, Any] = {}
     for key, value in section.items():
-        below = dotted(value) if isinstance(value, Mapping) else {"": value}
-        values |= {f"{key}.{name}".rstrip("."): inner for name, inner in below.items()}
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return values

@@ -70,7 +70,13 @@ def draw(
                 x, y = zip(*line, strict=True)
                 axes.plot(x, y, marker="" if log else "o", markersize=4, label=label, **style)
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        content = as_svg(figure)
     ends = [f"{method.name} ends at {line[-1][1]:.4g}" for method, of_method in lines for line in of_method]
-    return Picture(f"{name}.svg", buffer.getvalue(), f"{ylabel} over the iterations ({title}): {', '.join(ends)}")
+    return Picture(f"{name}.svg", content, f"{ylabel} over the iterations ({title}): {', '.join(ends)}")
+
+
+def as_svg(figure: Figure) -> bytes:
+    """A figure as the content of a file that is the same whenever it is drawn."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
