@@ -115,19 +115,58 @@ def test_the_interval_of_single_runs_is_scipys_paired_bootstrap() -> None:
     method = reference + rng.normal(0.05, 0.1, (1, 50))
     samples = ((method - reference)[0],)
     expected = scipy.stats.bootstrap(samples, np.mean, method="percentile", n_resamples=10_000, rng=0)
-    assert bootstrap.interval(method, reference) == pytest.approx(tuple(expected.confidence_interval), abs=2e-3)
+    assert bootstrap.interval([method], [reference]) == pytest.approx(tuple(expected.confidence_interval), abs=2e-3)
 
 
 def test_the_interval_of_repeated_runs_knows_of_their_spread() -> None:
     images = np.linspace(20, 30, 50)
     reference = images[None] + np.array([[-0.1], [0.1]])
-    low, high = bootstrap.interval(images[None], reference) or (0.0, 0.0)
+    low, high = bootstrap.interval([images[None]], [reference]) or (0.0, 0.0)
     assert (low, high) == pytest.approx((-0.1, 0.1)), "both runs are the worse one in a quarter of the resamples"
-    assert bootstrap.interval(images[None], images[None]) == (0, 0)
+    assert bootstrap.interval([images[None]], [images[None]]) == (0, 0)
+
+
+def test_the_interval_over_test_sets_weighs_them_alike() -> None:
+    rng = np.random.default_rng(3)
+    few, many = rng.normal(28, 3, (1, 5)), rng.normal(28, 3, (1, 90))
+    better = few + rng.normal(0.05, 0.1, (1, 5))
+    low, high = bootstrap.interval([better], [few]) or (0.0, 0.0)
+    assert bootstrap.interval([better, many + 0.3], [few, many]) == pytest.approx(((low + 0.3) / 2, (high + 0.3) / 2))
 
 
 def test_a_single_image_has_no_interval() -> None:
-    assert bootstrap.interval(np.ones((2, 1)), np.zeros((2, 1))) is None
+    assert bootstrap.interval([np.ones((2, 1))], [np.zeros((2, 1))]) is None
+
+
+def with_second_set(task: Path, target: Path, *, gain: float) -> Path:
+    """A copy of a task that was judged on a second test set as well, where each PSNR on Y was `gain` dB higher."""
+    shutil.copytree(task, target)
+    records = [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
+    for record in [record for record in records if "dataset" in record]:
+        images = [image | {"psnr_y": image["psnr_y"] + gain} for image in record["images"]]
+        records.append(record | {"dataset": "second_test", "images": images})
+    (target / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    return target
+
+
+def test_several_test_sets_have_a_mean(runs: Path, tmp_path: Path) -> None:
+    first = with_second_set(runs / "alone_seed0", tmp_path / "first", gain=0)
+    other = with_second_set(runs / "feature", tmp_path / "other", gain=3)
+    _, text = make_report(tmp_path / "report", first, other)
+    figures, differences, _ = tables(text)
+    last = "mean of 2 sets"
+    assert [row["test set"] for row in figures] == [*["toy_test"] * 3, *["second_test"] * 3, *[last] * 3]
+    assert figures[-3]["PSNR_Y"] == figures[0]["PSNR_Y"]
+    assert figures[-1]["PSNR_Y"] == f"{np.mean(last_psnr_y(runs / 'feature')) + 1.5:.2f}"
+    assert [(row["test set"], row["images"]) for row in differences] == [
+        ("toy_test", "6"), ("second_test", "6"), (last, "12"),
+    ]  # fmt: skip
+    alone, _, mean = (float(row["PSNR_Y"].split()[0]) for row in differences)
+    assert mean == pytest.approx(alone + 1.5, abs=2e-3)
+    shutil.rmtree(other)
+    shutil.copytree(runs / "feature", other)
+    figures, *_ = tables(make_report(tmp_path / "report", first, other)[1])
+    assert [row["method"] for row in figures if row["test set"] == last] == ["bicubic", "alone_seed0"]
 
 
 def test_the_window_is_where_the_errors_differ_most() -> None:

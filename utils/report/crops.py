@@ -23,7 +23,7 @@ Window = tuple[slice, slice]
 
 def comparisons(methods: Sequence[Method], dataset: str) -> list[Strip]:
     """Strips of the images of a test set whose PSNR differs most between the methods, each shown by its first run."""
-    shown = judgements(methods, dataset)
+    shown = [(method, judged) for method, (judged,) in judgements(methods, [dataset])]
     if not shown:
         return []
     return [compare_methods(shown, result, dataset) for result in most_different_images([j for _, j in shown])]

@@ -1,6 +1,6 @@
 """The tables of a report, as rows of text for Markdown and HTML alike."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,40 +65,59 @@ def missing_image(results: Sequence[ImageResult]) -> str | None:
     return next((path for path in paths if not Path(path).is_file()), None)
 
 
-def judgements(methods: Sequence[Method], dataset: str) -> list[tuple[Method, Judged]]:
-    """The methods that were judged on one test set."""
-    return [(method, judged) for method in methods if (judged := method.judge(dataset))]
+def scopes(methods: Sequence[Method]) -> Iterator[tuple[str, list[str]]]:
+    """What figures are means over, by name: each test set, and where there are several, all of them as equals."""
+    datasets = test_sets(methods)
+    for dataset in datasets:
+        yield dataset, [dataset]
+    if len(datasets) > 1:
+        yield f"mean of {len(datasets)} sets", datasets
 
 
-def baseline_figures(shown: Sequence[tuple[Method, Judged]], dataset: str) -> dict[str, str]:
-    """The figures of the first method's images before they are restored; none where they are not all there."""
-    if not shown or missing_image(shown[0][1].results[0]):
+def judgements(methods: Sequence[Method], datasets: Sequence[str]) -> list[tuple[Method, list[Judged]]]:
+    """The methods that were judged on each of some test sets, by the same runs at the same iteration."""
+    shown = []
+    for method in methods:
+        judged = [of_set for dataset in datasets if (of_set := method.judge(dataset))]
+        same = all((of_set.tasks, of_set.iteration) == (judged[0].tasks, judged[0].iteration) for of_set in judged)
+        if len(judged) == len(datasets) and same:
+            shown.append((method, judged))
+    return shown
+
+
+def baseline_figures(methods: Sequence[Method], dataset: str) -> dict[str, float]:
+    """The figures of the first judged method's images before they are restored; none where they are not all there."""
+    shown = judgements(methods, [dataset])
+    if not shown or missing_image(shown[0][1][0].results[0]):
         return {}
     options = shown[0][0].tasks[0].options
     judged = []
-    for result in shown[0][1].results[0]:
+    for result in shown[0][1][0].results[0]:
         image = baseline_image(result, options, dataset)
         hr = to_tensor(hr_image(result, options, dataset, image.shape))
         judged.append(compare(image, {"H": hr, **asdict(result)}, border=options.border))
-    return formatted(average(judged))
+    return average(judged)
 
 
 def figure_rows(methods: Sequence[Method]) -> Rows:
     """PSNR in dB and SSIM, in RGB and on Y: baseline and each method on each test set, and the spread of its runs."""
     rows = []
-    for dataset in test_sets(methods):
-        shown = judgements(methods, dataset)
-        if baseline := baseline_figures(shown, dataset):
+    baselines = {dataset: baseline_figures(methods, dataset) for dataset in test_sets(methods)}
+    for scope, datasets in scopes(methods):
+        shown = judgements(methods, datasets)
+        if shown and all(baselines[dataset] for dataset in datasets):
             name = baseline_name(shown[0][0].tasks[0].options)
-            rows.append({"test set": dataset, "method": name, **baseline, "manual_seed": NONE, "iterations": NONE})
+            means = {key: float(np.mean([baselines[dataset][key] for dataset in datasets])) for key in FIGURES}
+            runs = {"manual_seed": NONE, "iterations": NONE}
+            rows.append({"test set": scope, "method": name, **formatted(means), **runs})
         for method, judged in shown:
-            of_runs = {key: judged.figures[key].mean(axis=1) for key in FIGURES}
-            means = formatted({key: float(runs.mean()) for key, runs in of_runs.items()})
-            seeds = ", ".join(str(task.options.train.manual_seed) for task in judged.tasks)
-            iterations = progress(judged.iteration, method.tasks[0].options)
-            cells = {LABELS[key]: means[LABELS[key]] + spread(key, of_runs[key]) for key in FIGURES}
+            of_runs = {key: np.mean([of_set.figures[key].mean(axis=1) for of_set in judged], axis=0) for key in FIGURES}
+            texts = formatted({key: float(runs.mean()) for key, runs in of_runs.items()})
+            seeds = ", ".join(str(task.options.train.manual_seed) for task in judged[0].tasks)
+            iterations = progress(judged[0].iteration, method.tasks[0].options)
+            cells = {LABELS[key]: texts[LABELS[key]] + spread(key, of_runs[key]) for key in FIGURES}
             runs = {"manual_seed": seeds, "iterations": iterations}
-            rows.append({"test set": dataset, "method": method.name, **cells, **runs})
+            rows.append({"test set": scope, "method": method.name, **cells, **runs})
     return rows
 
 
@@ -110,27 +129,25 @@ def spread(key: str, runs: np.ndarray) -> str:
 def difference_rows(methods: Sequence[Method]) -> Rows:
     """Each method minus the first on each test set, with intervals; no figures where the images were not the same."""
     rows = []
-    for dataset in test_sets(methods):
-        first = methods[0].judge(dataset)
-        for method, judged in judgements(methods[1:], dataset):
-            if first is None:
-                continue
-            same = judged.images == first.images
-            row = {"test set": dataset, "method": method.name}
-            row["images"] = str(len(judged.images)) if same else f"{len(judged.images)}, other than the first's"
-            cells = {
-                LABELS[key]: difference(key, judged.figures[key], first.figures[key]) if same else NONE
-                for key in FIGURES
-            }
+    for scope, datasets in scopes(methods):
+        first = judgements(methods[:1], datasets)
+        for method, judged in judgements(methods[1:], datasets) if first else []:
+            reference = first[0][1]
+            same = [of_set.images for of_set in judged] == [of_set.images for of_set in reference]
+            count = sum(len(of_set.images) for of_set in judged)
+            row = {"test set": scope, "method": method.name}
+            row["images"] = str(count) if same else f"{count}, other than the first's"
+            cells = {LABELS[key]: difference(key, judged, reference) if same else NONE for key in FIGURES}
             rows.append(row | cells)
     return rows
 
 
-def difference(key: str, method: np.ndarray, reference: np.ndarray) -> str:
-    """`+0.031 [+0.010, +0.050]`: the difference of the means, and its bootstrap interval."""
-    bounds = interval(method, reference)
-    mean, *ends = (f"{value:+.{FIGURES[key]}f}" for value in (method.mean() - reference.mean(), *(bounds or ())))
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
+def difference(key: str, method: Sequence[Judged], reference: Sequence[Judged]) -> str:
+    """`+0.031 [+0.010, +0.050]`: the difference of the means over test sets, and its bootstrap interval."""
+    ours, theirs = ([of_set.figures[key] for of_set in judged] for judged in (method, reference))
+    mean = np.mean([a.mean() - b.mean() for a, b in zip(ours, theirs, strict=True)])
+    text, *ends = (f"{value:+.{FIGURES[key]}f}" for value in (mean, *(interval(ours, theirs) or ())))
+    return f"{text} [{', '.join(ends)}]" if ends else text
 
 
 def cost_rows(methods: Sequence[Method]) -> Rows:
