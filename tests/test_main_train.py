@@ -252,7 +252,7 @@ def unknown_key(raw: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (missing_folder, "nowhere/HR: there is no such folder"),
+        (missing_folder, "datasets.train.dataroot_H: there is no folder nowhere/HR; python -m data.download"),
         (empty_folder, "empty: there is no image"),
         (remove_partner, r"without a partner: 0001, 0002, 0003, 0004, 0005"),
         (unfit_sizes, r"sizes do not fit scale 4: 0000.png is 64x48 and 0000.png 64x48"),

@@ -60,8 +60,10 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def hr_folder(tmp_path: Path) -> Path:
-    """A folder that is not there: option files are checked without a look at the images."""
-    return tmp_path / "HR"
+    """An empty folder: option files are checked without a look at the images."""
+    folder = tmp_path / "HR"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture
@@ -398,6 +400,21 @@ def test_missing_weights_are_noticed_before_anything_runs(write: Write, tmp_path
         load_all([path])
     weights.touch()
     assert len(load_all([path])) == 1
+
+
+def test_all_that_is_missing_is_named_once(write: Write, tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    folders = {"datasets.train.dataroot_H": f"{gone}/HR", "datasets.test.dataroot_L": f"{gone}/LR"}
+    weights = {"path.pretrained_netTeacher": f"{gone}.pth", "train.distillation_type": "response"}
+    first = write(folders, name="first.json")
+    second = write({"task": "second", **folders, **weights}, name="second.json")
+    with pytest.raises(UserError) as caught:
+        load_all([first, second])
+    assert str(caught.value).split("; ")[:-1] == [
+        f"{first}: datasets.train.dataroot_H: there is no folder {gone}/HR",
+        f"{first}: datasets.test.dataroot_L: there is no folder {gone}/LR",
+        f"{second}: path.pretrained_netTeacher: there is no file {gone}.pth",
+    ]
 
 
 def test_a_teacher_that_is_not_used_may_be_missing(write: Write, tmp_path: Path) -> None:
