@@ -9,7 +9,7 @@ Shapes: N tokens, D_t channels of the teacher's feature, D of what is compared, 
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -17,7 +17,6 @@ from typing import NamedTuple, cast
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -177,25 +176,29 @@ def rows(studied: Mapping[str, Mapping[str, Learnt]]) -> list[dict[str, str]]:
 
 
 def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
-    """Three panels of bars over the pairs, a colour for each task, as SVG."""
-    panels = {
+    """Bars over the pairs, a colour for each task and a panel for each figure, as SVG."""
+    panels: dict[str, Callable[[Learnt], float]] = {
+        "effective rank of the translator": lambda of: of.rank,
+        "variance, target / teacher": lambda of: of.variance_ratio,
         "teacher's variance in the target": lambda of: of.r2_target,
         "teacher's variance in the student": lambda of: of.r2_student,
         "l_g_feature over that of a constant": lambda of: of.of_constant,
     }
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(11, 3.8), layout="constrained")
-        axes: Sequence[Axes] = figure.subplots(1, len(panels))
-        for panel, (title, share) in zip(axes, panels.items(), strict=True):
+        figure = Figure(figsize=(11, 6.4), layout="constrained")
+        *axes, last = figure.subplots(2, 3).flat
+        for panel, (title, value) in zip(axes, panels.items(), strict=True):
             for number, ((task, pairs), colour) in enumerate(zip(studied.items(), COLOURS, strict=False)):
                 width = 0.8 / len(studied)
                 places = np.arange(len(pairs)) + (number - (len(studied) - 1) / 2) * width
-                panel.bar(places, [share(of) for of in pairs.values()], width, color=colour, label=task)
+                panel.bar(places, [value(of) for of in pairs.values()], width, color=colour, label=task)
                 panel.set_xticks(range(len(pairs)), list(pairs))
             panel.set_title(title, fontsize="medium")
-            panel.set(xlabel="pair, student's feature-teacher's", ylim=(0, None))
-        axes[0].set_ylabel("share")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+            panel.set_xlabel("pair, student's feature-teacher's")
+            if title.startswith("variance"):
+                panel.set_yscale("log")  # from thousandths to thousands
+        last.axis("off")
+        last.legend(*axes[0].get_legend_handles_labels(), loc="center", frameon=False)
         return as_svg(figure)
 
 
