@@ -60,8 +60,8 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path]:
-    """The network with its weights, and their file; official weights that are missing are downloaded.
+def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path, str]:
+    """The network with its weights, their file, and its task; official weights that are missing are downloaded.
 
     Raises:
         UserError: the weights cannot be had, or are not those of a SwinIR.
@@ -80,16 +80,18 @@ def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path]:
     with dist.main_first():
         weights = checkpoint.read_weights(ensure(path))
     options = load(arguments.opt) if arguments.opt else load_beside(path)
-    return network_with_weights(weights, source=path, options=options), path
+    network = network_with_weights(weights, source=path, options=options)
+    # Without options, the range of the published networks tells the two apart.
+    jpeg = options.datasets.train.dataset_type == "jpeg" if options else network.img_range == 255
+    return network, path, task_of_network(upsampler=network.upsampler, channels=network.in_chans, jpeg=jpeg)
 
 
-def choose_degradation(arguments: argparse.Namespace, network: SwinIR, model: Path) -> Degradation:
+def choose_degradation(arguments: argparse.Namespace, network: SwinIR, model: Path, own_task: str) -> Degradation:
     """What the arguments ask for, and the network where they say nothing.
 
     Raises:
         UserError: the network is for another scale or other images.
     """
-    own_task = task_of_network(upsampler=network.upsampler, channels=network.in_chans, img_range=network.img_range)
     name = arguments.task or own_task
     task = TASKS[name]
     scale = (arguments.scale or network.upscale) if task.kind == "sr" else 1
@@ -173,8 +175,8 @@ def main() -> None:
         device = dist.start()
         log_to_terminal(quiet=True)
         sets = pair_folders(arguments.folder_lq, arguments.folder_gt)
-        network, model = load_network(arguments)
-        degradation = choose_degradation(arguments, network, model)
+        network, model, own_task = load_network(arguments)
+        degradation = choose_degradation(arguments, network, model, own_task)
         images = [define_task_images(degradation, folder_lq=pair.lq, folder_gt=pair.gt) for pair in sets]
         restore = restorer(
             network.to(device),

@@ -7,7 +7,7 @@ D_s and D_t channels of a feature of student and teacher. Images are [0, 1].
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal, Protocol, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,19 +37,18 @@ class FeatureNetwork(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class TeacherSignal:
+class TeacherSignal(NamedTuple):
     """What the teacher has to say about a batch: its image (B, C, s*H, s*W) and features, each (B, H*W, D_t)."""
 
     image: Tensor
     features: list[Tensor]
 
 
-@dataclass(frozen=True)
-class StudentSignal:
+class StudentSignal(NamedTuple):
     """The student's image (B, C, s*H, s*W), and for each pair what is compared: its features and what they should be.
 
-    Both are (B, H*W, D_s), or, where the student's features are translated, (B, H*W, D_t).
+    Both are (B, H*W, D_s), or, where the student's features are translated, (B, H*W, D_t). A tuple, in which
+    DistributedDataParallel finds the tensors that no loss uses.
     """
 
     image: Tensor
@@ -144,6 +143,12 @@ class Teacher:
     def __call__(self, lr_image: Tensor) -> TeacherSignal:
         """(B, C, H, W) -> the teacher's image and features."""
         image, features = self.ask(lr_image)
+        return TeacherSignal(image, of_pixels(features, lr_image, self.network.window_size))
+
+    @torch.no_grad()
+    def of_any_size(self, lr_image: Tensor) -> TeacherSignal:
+        """The same, never compiled: outside of training, each image may have another size."""
+        image, features = self.network.forward_with_features(lr_image)
         return TeacherSignal(image, of_pixels(features, lr_image, self.network.window_size))
 
 

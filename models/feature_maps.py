@@ -35,7 +35,7 @@ def mean_activations(model: ModelPlain, lr_image: Tensor) -> tuple[np.ndarray, n
     assert model.teacher is not None
     image = lr_image[None].to(model.device)
     model.trainable.eval()
-    signal = model.trainable(image, model.teacher(image).features)
+    signal = model.trainable(image, model.teacher.of_any_size(image).features)
     model.trainable.train()
     student, targets = (
         torch.cat(features).abs().mean(dim=2).unflatten(1, lr_image.shape[1:]).half().cpu().numpy()

@@ -39,7 +39,7 @@ from utils.options import Options, TrainOptions
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_BATCH = 8  # test images of one size that a GPU restores at once; a CPU gains nothing by it
+VALIDATION_PIXELS = 8 * 128**2  # LR pixels of test images of one size that a GPU restores at once; a CPU gains nothing
 TEACHER_TILE = 256  # LR pixels; bounds the memory that a stored teacher needs for a 2K image
 
 
@@ -149,7 +149,7 @@ class ModelPlain:
         teacher = self.teacher
         assert teacher is not None
         return restorer(
-            lambda lr_image: teacher.network.forward_with_features(lr_image)[0],  # not compiled: sizes differ
+            lambda lr_image: teacher.of_any_size(lr_image).image,
             scale=self.options.scale,
             window_size=teacher.network.window_size,
             tile=TEACHER_TILE,
@@ -175,7 +175,7 @@ class ModelPlain:
                 dataset,
                 border=self.options.border,
                 device=self.device,
-                batch_size=VALIDATION_BATCH if self.device.type == "cuda" else 1,
+                batch_pixels=VALIDATION_PIXELS if self.device.type == "cuda" else 0,
                 on_image=on_image if label == "E" else None,
             )
         self.student.train()
@@ -194,7 +194,10 @@ class ModelPlain:
         Raises:
             UserError: it cannot be written.
         """
-        modules = {label: module.state_dict() for label, module in self.parts().items()}
+        modules = {  # on the CPU: the published code loads tensors to the device that they were saved from
+            label: {name: value.cpu() for name, value in module.state_dict().items()}
+            for label, module in self.parts().items()
+        }
         state = {
             "compares": self._compares(),
             "optimizer": self.optimizer.state_dict(),

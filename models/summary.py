@@ -9,8 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.select_network import define_G, define_teacher
-from utils.errors import exit_on_user_error
+from utils.errors import UserError, exit_on_user_error
 from utils.option_file import load
+from utils.options import Options
 
 INPUT_SIZE = 64
 
@@ -36,6 +37,21 @@ def count(network: nn.Module, *, channels: int) -> dict[str, int]:
     return {"parameters": count_parameters(network), "flops": count_flops(network, channels=channels)}
 
 
+def define_networks(options: Options) -> dict[str, nn.Module]:
+    """`student` and `teacher`, which a task that learns alone may lack: denoising has no use for the default.
+
+    Raises:
+        UserError: a network cannot be built.
+    """
+    networks: dict[str, nn.Module] = {"student": define_G(options)}
+    try:
+        networks["teacher"] = define_teacher(options)
+    except UserError:
+        if options.train.distillation_type != "none":
+            raise
+    return networks
+
+
 def main() -> None:
     """Print a table of student and teacher."""
     parser = argparse.ArgumentParser(prog="python -m models.summary", description=__doc__)
@@ -45,15 +61,16 @@ def main() -> None:
     with exit_on_user_error():
         options = load(arguments.opt, arguments.set)
         with torch.device("meta"):
-            networks = {"student": define_G(options), "teacher": define_teacher(options)}
+            networks = define_networks(options)
     counts = {name: count(network, channels=options.n_channels) for name, network in networks.items()}
-    teacher = counts["teacher"]
+    teacher = counts.get("teacher")
     cost = f"GFLOPs, {INPUT_SIZE}x{INPUT_SIZE} input"
     sys.stdout.write(f"{'':8} {'parameters':>12} {'of teacher':>11} {cost:>22} {'of teacher':>11}\n")
     for name, of in counts.items():
+        shares = {key: f"{of[key] / teacher[key]:.2%}" if teacher else "-" for key in of}
         sys.stdout.write(
-            f"{name:8} {of['parameters']:12,} {of['parameters'] / teacher['parameters']:11.2%} "
-            f"{of['flops'] / 1e9:22.2f} {of['flops'] / teacher['flops']:11.2%}\n"
+            f"{name:8} {of['parameters']:12,} {shares['parameters']:>11} "
+            f"{of['flops'] / 1e9:22.2f} {shares['flops']:>11}\n"
         )
 
 

@@ -86,7 +86,8 @@ class WindowAttention(nn.Module):
         if mask is not None:
             bias = bias + mask[:, None]  # (N, h, M, M)
         bias = bias.to(q.dtype)
-        # The fused kernels are faster and never hold the (B*N, h, M, M) attention, but give the bias no gradient.
+        # On a CPU, the fused kernels are faster and never hold the (B*N, h, M, M) attention, but they give the bias no
+        # gradient.
         attend = self._attend if torch.is_grad_enabled() else self._attend_fused
         return self.proj_drop(self.proj(attend(q, k, v, bias).transpose(1, 2).reshape(windows, m, c)))
 

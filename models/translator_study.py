@@ -118,7 +118,7 @@ def study(task: Task) -> dict[str, Learnt]:
     pairs = model.translators.pairs
     kept: list[list[tuple[Tensor, ...]]] = [[] for _ in pairs]
     for image in images:
-        taught = model.teacher(image[None]).features
+        taught = model.teacher.of_any_size(image[None]).features
         answered = model.trainable(image[None], taught)
         for of_pair, (_, t), *compared in zip(kept, pairs, answered.features, answered.targets, strict=True):
             of_pair.append(tuple(thinned(feature[0], share) for feature in (taught[t], *compared)))
@@ -187,12 +187,13 @@ def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(11, 6.4), layout="constrained")
         *axes, last = figure.subplots(2, 3).flat
+        names = list(dict.fromkeys(pair for pairs in studied.values() for pair in pairs))
         for panel, (title, value) in zip(axes, panels.items(), strict=True):
             for number, ((task, pairs), colour) in enumerate(zip(studied.items(), COLOURS, strict=False)):
                 width = 0.8 / len(studied)
-                places = np.arange(len(pairs)) + (number - (len(studied) - 1) / 2) * width
+                places = np.array([names.index(pair) for pair in pairs]) + (number - (len(studied) - 1) / 2) * width
                 panel.bar(places, [value(of) for of in pairs.values()], width, color=colour, label=task)
-                panel.set_xticks(range(len(pairs)), list(pairs))
+            panel.set_xticks(range(len(names)), names)
             panel.set_title(title, fontsize="medium")
             panel.set_xlabel("pair, student's feature-teacher's")
             if title.startswith("variance"):

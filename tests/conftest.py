@@ -1,5 +1,9 @@
-"""What several test files share: the golden numbers, the images beside the project, and tiny experiments."""
+"""What several test files share: the golden numbers, the images beside the project, and tiny experiments.
 
+Tests run on the CPU, also where there is a GPU: several processes have to find room, and bits have to agree.
+"""
+
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +18,7 @@ from utils.images import write_image
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = ROOT.parent / "shared"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # also for the processes that tests start; CUDA has not been asked for yet
 
 
 @pytest.fixture

@@ -50,6 +50,19 @@ def test_two_processes_stopped_and_four_that_go_on_give_the_losses_of_one(run: R
     assert_close(run.records("test"), expected["test"], tolerance=1e-3)
 
 
+def test_features_alone_teach_two_processes_as_one(run: Run) -> None:
+    """No loss uses the student's image, so its last layers have no gradient on any process."""
+    off = ["G_lossfn_weight=0", "distill_lossfn_weight=0", "zoomed_inputs=false", "balance_losses=false"]
+    always = ["start_feature_iter=0", "end_feature_iter=null", "total_iter=4"]
+    alone = [f"train.{override}" for override in off + always]
+    run.finish(*alone)
+    expected = run.records("train")
+    assert list(expected[0])[4:] == ["l_g_feature", "G_loss"]
+    run.reset()
+    assert run.torchrun(2, *alone).wait() == 0, run.output.read_text()
+    assert_close(run.records("train"), expected, tolerance=1e-5)
+
+
 def test_a_killed_rank_ends_all_and_torchrun_goes_on_from_the_last_checkpoint(run: Run) -> None:
     run.finish()
     expected = run.records("train")

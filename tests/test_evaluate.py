@@ -105,7 +105,9 @@ def test_images_of_one_size_are_restored_together_to_the_same_figures() -> None:
         shapes.append((len(image), image.shape[2]))
         return image * 0.9
 
-    single, together = (evaluate(darken, Sizes(), border=1, device=CPU, batch_size=count) for count in (1, 2))
+    single, together = (
+        evaluate(darken, Sizes(), border=1, device=CPU, batch_pixels=pixels) for pixels in (0, 2 * 24 * 30)
+    )
     assert together == single
     assert shapes[6:] == [(2, 24), (1, 24), (1, 30), (2, 24)]
 

@@ -24,7 +24,7 @@ from data.dataset_sr import SRImages
 from data.dataset_test import Degradation, define_task_images
 from data.test_sets import SetFolders, set_name
 from models.network_swinir import SwinIR
-from tests.conftest import ROOT, make_image
+from tests.conftest import ROOT, make_image, toy_options
 from tests.golden.fill import fill_
 from utils.evaluate import average, bicubic, compare
 from utils.images import imresize, read_as_stored, read_image, to_image, to_tensor, unit_range, write_image
@@ -107,6 +107,17 @@ def test_clean_images_are_degraded_restored_and_judged(
     restored = tmp_path / "results" / folder / "Clean" / "image 0_SwinIR.png"
     with Image.open(restored) as image:
         assert image.mode == ("L" if task in {"gray_dn", "jpeg_car"} else "RGB")
+
+
+def test_a_jpeg_student_is_judged_on_jpeg_whatever_its_range(
+    run: Callable[..., str], clean_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "student").mkdir()
+    model = weights_of("color_jpeg_car", tmp_path / "student" / "models" / "10_E.pth", img_range=1.0)
+    options = toy_options(clean_folder, root=tmp_path) | {"scale": 1, "netG": {**TINY, **JPEG, "img_range": 1.0}}
+    options["datasets"]["train"]["dataset_type"] = options["datasets"]["test"]["dataset_type"] = "jpeg"
+    (tmp_path / "student" / "options.json").write_text(json.dumps(options))
+    assert "student_10_E_color_jpeg_car_jpeg40" in run("--folder_gt", clean_folder, "--model_path", model)
 
 
 def test_noise_is_the_published_scripts(clean_folder: Path) -> None:

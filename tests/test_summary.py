@@ -6,6 +6,7 @@ import sys
 import pytest
 from torch import nn
 
+from models import summary
 from models.summary import count
 from tests.conftest import ROOT
 
@@ -22,6 +23,21 @@ def test_the_summary_shows_the_counts_of_the_option_files() -> None:
     assert student.split()[:3] == ["student", "988,959", "8.31%"]
     assert teacher.split()[:3] == ["teacher", "11,900,199", "100.00%"]
     assert float(student.split()[3]) == pytest.approx(12.67, abs=0.02)
+
+
+def test_a_denoiser_that_learns_alone_has_a_summary(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["summary", "--opt", str(ROOT / "tests" / "kair" / "color_dn.json")])
+    summary.main()
+    (student,) = capsys.readouterr().out.splitlines()[1:]
+    assert student.split()[0::2] == ["student", "-", "-"]
+    monkeypatch.setattr(
+        sys, "argv", [*sys.argv, "--set", "train.distillation_type=response", "path.pretrained_netTeacher=x"]
+    )
+    with pytest.raises(SystemExit):
+        summary.main()
+    assert "upsampler 'pixelshuffle' makes upscale" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

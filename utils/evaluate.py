@@ -180,7 +180,7 @@ def evaluate(
     border: int,
     device: torch.device,
     jpeg: bool = False,
-    batch_size: int = 1,
+    batch_pixels: int = 0,
     on_image: OnImage | None = None,
 ) -> list[ImageResult]:
     """Restore and compare every image of a dataset, shared out over the processes; all get all results.
@@ -188,7 +188,8 @@ def evaluate(
     Args:
         border: HR pixels left out on each side.
         jpeg: whether to report PSNR-B too.
-        batch_size: how many images at most are restored at once, where those that follow one another agree in size.
+        batch_pixels: LR pixels that are restored at once, at most, where images that follow one another agree in size;
+            a larger image is restored alone.
         on_image: called with each restored image and its figures, in the process that restored it.
     """
     results: list[tuple[int, ImageResult]] = []
@@ -207,10 +208,11 @@ def evaluate(
 
     batch: dict[int, Mapping[str, Any]] = {}
     for index in own_share(dataset):
-        if len(batch) == batch_size:
+        shape = next(iter(batch.values()))["L"].shape if batch else None
+        if shape is not None and (len(batch) + 1) * shape[1] * shape[2] > batch_pixels:
             judge(batch)  # before the next image is read: there may not be the memory for one more
         item = dataset[index]
-        if batch and item["L"].shape != next(iter(batch.values()))["L"].shape:
+        if batch and item["L"].shape != shape:
             judge(batch)
         batch[index] = item
         del item

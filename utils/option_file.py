@@ -63,7 +63,7 @@ def load_beside(checkpoint: Path) -> Options | None:
     Raises:
         UserError: as `load`.
     """
-    path = checkpoint.parent.parent / "options.json"
+    path = checkpoint.resolve().parent.parent / "options.json"
     return load(path) if path.is_file() else None
 
 

@@ -77,7 +77,7 @@ class Network(Section):
     norm_layer: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"
     """Normalisation of the tokens; published weights need LayerNorm."""
     ape: bool = False
-    """Learnt absolute position embedding; binds the network to inputs of `img_size`."""
+    """Learnt absolute position embedding, of `img_size`; interpolated for inputs of other sizes."""
     patch_norm: bool = True
     """Whether the first tokens are normalised."""
     use_checkpoint: bool = False
@@ -164,7 +164,7 @@ class TrainOptions(Section):
     amp: Literal["no", "bf16"] = "no"
     """Precision of student and teacher in training: float32, or bfloat16 where autocast allows it. Losses, weights and
     validation stay float32, and so does a teacher of which spandrel says that it does not support bfloat16; float16 is
-    not offered, since SwinIR's features overflow it."""
+    not offered, since SwinIR's features overflow it. On GPUs, PyTorch's float32 convolutions round to TF32."""
     compile: bool = False
     """Compile the student and an online SwinIR teacher with torch.compile: some minutes at the start, then faster steps
     on GPUs."""

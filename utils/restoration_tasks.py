@@ -26,9 +26,13 @@ TASKS = {
 SR_TASKS = {"pixelshuffle": "classical_sr", "pixelshuffledirect": "lightweight_sr", "nearest+conv": "real_sr"}
 
 
-def task_of_network(*, upsampler: str, channels: int, img_range: float) -> str:
-    """The task that a published network of this reconstruction, image channels and range is for."""
+def task_of_network(*, upsampler: str, channels: int, jpeg: bool) -> str:
+    """The task that a network of this reconstruction and image channels is for.
+
+    Args:
+        jpeg: whether a network without up-sampling was trained to remove JPEG artefacts, not noise.
+    """
     if upsampler:
         return SR_TASKS[upsampler]
-    kind: Kind = "jpeg" if img_range == 255 else "noise"  # what tells the two apart
+    kind: Kind = "jpeg" if jpeg else "noise"
     return next(name for name, task in TASKS.items() if task == Task(kind, channels=(channels,)))
