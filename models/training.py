@@ -111,7 +111,7 @@ class Training:
         step = self.model.step
         if step == 0 or not self._due(self.options.train.checkpoint_test):
             return False
-        cut_off = self.record and self.record.forget_partial_validation(step, datasets=len(self.tests))
+        cut_off = self.record and self.record.forget_partial_validation(step, datasets=self.tests.keys())
         return bool(dist.gather([cut_off])[0])
 
     def _log_start(self) -> None:

@@ -249,6 +249,24 @@ def unknown_key(raw: dict[str, Any]) -> None:
     raw["train"]["G_optimiser_lr"] = 1
 
 
+def test_a_test_set_that_is_left_out_later_keeps_its_figures(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy["datasets"]["test_more"] = toy["datasets"]["test"] | {"name": "more"}
+    file = write(toy, tmp_path / "toy.json")
+    train_here(monkeypatch, "--opt", file)
+    metrics = Path(toy["path"]["root"]) / "toy" / "metrics.jsonl"
+    before = metrics.read_text()
+    train_here(monkeypatch, "--opt", file, "--set", "datasets.test_more=null")
+    assert metrics.read_text() == before
+    other = json.dumps(toy["datasets"]["test"] | {"name": "other"})
+    train_here(monkeypatch, "--opt", file, "--set", f"datasets.test={other}")
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    judged = [record["dataset"] for record in records if "dataset" in record]
+    assert judged.count("other") == 2
+    assert judged.count("toy_test") == before.count('"dataset": "toy_test"')
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [

@@ -109,16 +109,19 @@ class Record:
         for name, picture in pictures.items():
             self.board.picture(name, picture, step=step)
 
-    def forget_partial_validation(self, step: int, *, datasets: int) -> bool:
-        """Whether the validation of `step` was cut off; what was written of it is forgotten."""
+    def forget_partial_validation(self, step: int, *, datasets: Collection[str]) -> bool:
+        """Whether the validation of `step` on these datasets was cut off; what was written of it is forgotten."""
 
         def of_it(record: Mapping[str, Any]) -> bool:
-            return (record["kind"], record["iter"]) == ("test", step)
+            return (record["kind"], record["iter"]) == ("test", step) and record["dataset"] in datasets
 
-        if sum(map(of_it, self.metrics.read())) == 2 * datasets:
+        def line_of_it(line: str) -> bool:
+            return KAIR_TEST in line and any(f"> {name}: " in line for name in datasets)
+
+        if sum(map(of_it, self.metrics.read())) == 2 * len(datasets):
             return False
         self.metrics.keep(lambda record: not of_it(record))
-        keep_log(self.log_path, lambda iteration, line: iteration != step or KAIR_TEST not in line)
+        keep_log(self.log_path, lambda iteration, line: iteration != step or not line_of_it(line))
         return True
 
     def best(self, dataset: str, figure: str, *, among: Collection[int]) -> int | None:
