@@ -183,7 +183,7 @@ def reserve(file: BinaryIO, path: Path, *, size: int) -> None:
     file.truncate(0)
     free = free_bytes(path.parent)
     if free < size:
-        path.unlink()
+        path.unlink(missing_ok=True)  # the process that waited for the lock before has done so, too
         raise UserError(
             f"{path.parent}: {size / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are free; "
             'set path.cache to another disk, or datasets.train.cache to "none"'

@@ -72,7 +72,7 @@ def keep_log(path: Path, wanted: Callable[[int, str], bool]) -> None:
         return line.endswith("\n") and (position is None or wanted(int(position[1].replace(",", "")), line))
 
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)  # it may end in a letter
         write_whole(path, "".join(line for line in lines if keeps(line)).encode())
 
 

@@ -20,7 +20,7 @@ def validations(checkpoint: Path) -> list[dict[str, Any]]:
     iteration, _, weights = checkpoint.stem.partition("_")
     return [
         record
-        for record in Journal(checkpoint.parent.parent / "metrics.jsonl").read()
+        for record in Journal(checkpoint.resolve().parent.parent / "metrics.jsonl").read()
         if record["kind"] == "test" and (str(record["iter"]), record["weights"]) == (iteration, weights)
     ]
 
