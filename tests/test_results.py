@@ -1,0 +1,39 @@
+"""RESULTS.md: its tables are what its commands make of the committed records."""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from utils.report import __main__ as report
+
+RESULTS = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+REPORTS = re.findall(r"^ +python -m utils\.report (docs/study/\S.*)$", RESULTS, re.MULTILINE)
+
+
+def table_lines(text: str) -> list[str]:
+    """The lines of all Markdown tables."""
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("folders", REPORTS)
+def test_the_tables_are_those_of_the_records(
+    folders: str, shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "testsets").symlink_to(shared("testsets"))  # where the records say that the images are
+    tasks = [str(path) for pattern in folders.split() for path in sorted(ROOT.glob(pattern))]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["report", *tasks])
+    report.main()
+    following = RESULTS.split(f"python -m utils.report {folders}\n")[1].split("\n## ")[0]
+    assert table_lines((tmp_path / "report" / "table.md").read_text(encoding="utf-8")) == table_lines(following)
+
+
+def test_the_records_name_no_folder_of_the_machine() -> None:
+    """They are read from a clone, anywhere."""
+    files = [path for path in (ROOT / "docs" / "study").glob("*/*") if path.suffix in {".json", ".jsonl"}]
+    assert len(files) >= 5 * 8
+    assert [path for path in files if re.search(r'["=]/', path.read_text(encoding="utf-8"))] == []
