@@ -35,5 +35,5 @@ def test_the_tables_are_those_of_the_records(
 def test_the_records_name_no_folder_of_the_machine() -> None:
     """They are read from a clone, anywhere."""
     files = [path for path in (ROOT / "docs" / "study").glob("*/*") if path.suffix in {".json", ".jsonl"}]
-    assert len(files) >= 5 * 8
+    assert len(files) >= 5 * 9
     assert [path for path in files if re.search(r'["=]/', path.read_text(encoding="utf-8"))] == []
