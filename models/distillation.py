@@ -142,13 +142,14 @@ class Teacher:
     @torch.no_grad()  # not inference_mode: the translators' gradients need these tensors
     def __call__(self, lr_image: Tensor) -> TeacherSignal:
         """(B, C, H, W) -> the teacher's image and features."""
-        image, features = self.ask(lr_image)
-        return TeacherSignal(image, of_pixels(features, lr_image, self.network.window_size))
+        return self._signal(*self.ask(lr_image), lr_image)
 
     @torch.no_grad()
     def of_any_size(self, lr_image: Tensor) -> TeacherSignal:
         """The same, never compiled: outside of training, each image may have another size."""
-        image, features = self.network.forward_with_features(lr_image)
+        return self._signal(*self.network.forward_with_features(lr_image), lr_image)
+
+    def _signal(self, image: Tensor, features: Sequence[Tensor], lr_image: Tensor) -> TeacherSignal:
         return TeacherSignal(image, of_pixels(features, lr_image, self.network.window_size))
 
 
