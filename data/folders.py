@@ -162,12 +162,11 @@ def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]
     """
 
     def make(pair: Pair) -> None:
+        time_H = pair.H.stat().st_mtime_ns  # how a later run sees whether the HR image is still the same
         image = read_image(pair.H, channels=3)
         if min(image.shape[:2]) < scale:
             raise UserError(f"{pair.H}: {image.shape[1]}x{image.shape[0]} pixels are too few to divide by {scale}")
-        write_image(pair.L, bicubic_down(image, scale))
-        time_H = pair.H.stat().st_mtime_ns
-        os.utime(pair.L, ns=(time_H, time_H))  # how a later run sees whether the HR image is still the same
+        write_image(pair.L, bicubic_down(image, scale), mtime_ns=time_H)
 
     images_H = by_name(folder_H, suffix="").values()
     pairs = [Pair(path, folder_L / lr_name(path.relative_to(folder_H), scale)) for path in images_H]

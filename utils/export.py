@@ -35,9 +35,10 @@ CHECKED_SIZES = ((37, 53), (5, 9), (61, 19), (56, 56))
 TOLERANCE = 1e-4  # of images in [0, 1]
 
 
-def arguments_of(weights: Mapping[str, Tensor], options: Options | None) -> dict[str, Any]:
+def arguments_of(network: SwinIR, options: Options | None) -> dict[str, Any]:
     """The constructor arguments of a network as JSON holds them: what its weights show, and what its options set."""
-    arguments = arguments_from_weights(weights) | (options.netG.arguments() if options else {})
+    shown = arguments_from_weights(network.state_dict()) | {"img_range": network.img_range}
+    arguments = shown | (options.netG.arguments() if options else {})
     del arguments["norm_layer"]  # it is the default
     return arguments
 
@@ -105,7 +106,7 @@ def export(checkpoint: Path, name: str, options: Options | None) -> dict[str, by
             f"{checkpoint}: norm_layer 'RMSNorm' is known neither to ONNX's exporter nor to the published code"
         )
     weights = network.state_dict()
-    arguments = arguments_of(weights, options)
+    arguments = arguments_of(network, options)
     onnx = to_onnx(network)
     difference = onnx_difference(onnx, network)
     if not difference <= TOLERANCE:

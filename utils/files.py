@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, mtime_ns: int | None = None) -> None:
     """Make `data` the content of a file, on the disk itself; until that is done the file stays as it was.
+
+    Args:
+        path: the file.
+        data: its content.
+        mtime_ns: its time of modification, in ns since 1970; now, if None.
 
     Raises:
         OSError: the disk is full or cannot be written.
@@ -16,6 +21,8 @@ def write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if mtime_ns is not None:
+            os.utime(partial, ns=(mtime_ns, mtime_ns))
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)

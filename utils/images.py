@@ -120,15 +120,20 @@ def image_size(path: Path) -> tuple[int, int]:
     return (width, height) if quarter_turn else (height, width)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray, *, mtime_ns: int | None = None) -> None:
     """Write (H, W, C) gray, RGB or RGBA, uint8 or uint16, under `path`, whose suffix names the format; all or nothing.
+
+    Args:
+        path: the file; its folder is made.
+        image: the pixels.
+        mtime_ns: as `write_whole`.
 
     Raises:
         UserError: the folder or file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, encode(image, path.suffix))
+        write_whole(path, encode(image, path.suffix), mtime_ns=mtime_ns)
     except (OSError, cv2.error) as error:
         raise UserError(f"{path}: cannot be written ({error})") from error
 
