@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.network_swinir import SwinIR
-from models.network_swinir_student import SwinIR_Student
+from models.network_swinir_student import STUDENT, SwinIR_Student
 from models.spandrel_teacher import SpandrelTeacher, read_teacher
 from utils import checkpoint
 from utils.errors import UserError
@@ -42,6 +42,7 @@ def define_G(options: Options) -> SwinIR:  # noqa: N802 -- KAIR's name
 def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
     """The teacher of an option file: SwinIR-M but for what `netTeacher` sets, or what spandrel reads.
 
+    With the `net_type` "swinir_student" what is left out of the widths and depths is the student's.
     A SwinIR comes without its weights; what spandrel reads, its weights decide.
 
     Raises:
@@ -57,7 +58,8 @@ def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
                 features=options.netTeacher.features,
                 crop=options.datasets.train.H_size // options.scale,
             )
-    defaults = SWINIR_M | {"upscale": options.scale, "in_chans": options.n_channels}
+    widths = STUDENT if options.netTeacher.net_type == "swinir_student" else {}
+    defaults = SWINIR_M | widths | {"upscale": options.scale, "in_chans": options.n_channels}
     return build("netTeacher", options.netTeacher, defaults=defaults, scale=options.scale)
 
 

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
-from models.select_network import network_from_weights
+from models.select_network import define_teacher, network_from_weights
 from models.summary import count_parameters
 from tests.conftest import GOLDEN
 from tests.golden.fill import fill_, image
 from utils import checkpoint, checkpoint_sets
 from utils.errors import UserError
+from utils.options import Options
 
 TINY: dict[str, Any] = {
     "img_size": 16,
@@ -90,6 +91,17 @@ def test_parameter_counts_of_the_research_log() -> None:
         assert count_parameters(SwinIR(**body)) == 16_182_723
         assert count_parameters(SwinIR_Student(**x4)) == 988_959
         assert count_parameters(SwinIR(**body, **x4)) == 11_900_199
+
+
+@pytest.mark.parametrize(("net_type", "parameters"), [("swinir", 11_900_199), ("swinir_student", 988_959)])
+def test_what_an_option_file_leaves_out_of_its_teacher(
+    net_type: str, parameters: int, raw_options: dict[str, Any]
+) -> None:
+    raw_options["netTeacher"] = {"net_type": net_type}
+    raw_options["path"]["pretrained_netTeacher"] = "teacher.pth"
+    raw_options["train"] = {"distillation_type": "response", "total_iter": 1}
+    with torch.device("meta"):
+        assert count_parameters(define_teacher(Options.model_validate(raw_options))) == parameters
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
