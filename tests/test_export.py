@@ -172,13 +172,12 @@ def test_the_option_file_tells_the_range_that_the_weights_do_not_show(
 ) -> None:
     """A denoiser with windows of 7, whose weights are like those of a JPEG network, which works on 255."""
     raw_options |= {"scale": 1, "netG": raw_options["netG"] | {"window_size": 7, "img_size": 14, "upsampler": ""}}
-    raw_options["datasets"]["train"] |= {"dataset_type": "dncnn", "sigma": 25}
-    raw_options["datasets"]["test"] |= {"dataset_type": "dncnn", "sigma": 25}
+    for dataset in raw_options["datasets"].values():
+        dataset |= {"dataset_type": "dncnn", "sigma": 25}
     network = fill_(SwinIR(**raw_options["netG"], upscale=1), seed=1)
     folder = tmp_path / "runs" / "toy"
     checkpoint_sets.save(folder / "models", 10, {"E": network.state_dict(), "state": {}})
     (folder / "options.json").write_text(json.dumps(raw_options))
-    (folder / "metrics.jsonl").write_text("")
     run(folder / "models" / "10_E.pth", "--out", tmp_path / "out")
     with safetensors.safe_open(next((tmp_path / "out").glob("*.safetensors")), "pt") as file:
         assert json.loads(file.metadata()["arguments"])["img_range"] == 1

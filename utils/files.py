@@ -20,9 +20,9 @@ def write_whole(path: Path, data: bytes, *, mtime_ns: int | None = None) -> None
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
+            if mtime_ns is not None:
+                os.utime(file.fileno(), ns=(mtime_ns, mtime_ns))
             os.fsync(file.fileno())
-        if mtime_ns is not None:
-            os.utime(partial, ns=(mtime_ns, mtime_ns))
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
