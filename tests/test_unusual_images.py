@@ -56,8 +56,8 @@ READ: dict[str, tuple[Callable[[Path], object], np.ndarray, int]] = {
     "as stored.png": (lambda path: RGB.save(path, exif=exif(6)), PICTURE, 0),
     "as stored.webp": (lambda path: RGB.save(path, lossless=True, exif=exif(6)), PICTURE, 0),
     "a JPEG named so.png": (lambda path: RGB.save(path, "JPEG", quality=100, subsampling=0), PICTURE, 4),
-    "trailing bytes.jpg": (
-        lambda path: path.write_bytes(encoded("JPEG", quality=100, subsampling=0) + b"more"),
+    "a film behind it.jpg": (
+        lambda path: path.write_bytes(encoded("JPEG", quality=100, subsampling=0) + b"film \xff\xda film"),
         PICTURE,
         4,
     ),

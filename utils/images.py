@@ -4,6 +4,7 @@ Arrays are (H, W, C) uint8 in RGB order, or (H, W, 1) for gray; tensors are (C, 
 restored to look like its original (`read_as_stored`) may also have alpha as a fourth channel, and be uint16.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -21,7 +22,8 @@ from utils.files import write_whole
 
 EXIF_ORIENTATION = 0x0112
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
-JPEG_BEGIN, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # markers, which cannot occur among pixels
+JPEG_BEGIN, JPEG_END = b"\xff\xd8", 0xD9
+JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # without those among pixels
 TIFF_MODES = frozenset({"1", "L", "P", "I;16", "I;16B", "RGB", "CMYK", "YCbCr"})  # of others OpenCV changes the colours
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
@@ -84,8 +86,20 @@ def decode(path: Path, flags: int) -> np.ndarray:
 
 
 def is_cut_off_jpeg(content: bytes) -> bool:
-    """Whether a JPEG ends before its pixels do: OpenCV makes up the rest; of other formats it refuses such files."""
-    return content.startswith(JPEG_BEGIN) and content.rfind(JPEG_END) < content.rfind(JPEG_SCAN)
+    """Whether a JPEG ends before its pixels do: OpenCV makes up the rest; of other formats it refuses such files.
+
+    Markers are followed from one to the next (ITU-T T.81, annex B), since thumbnails, and films behind the image, which
+    phones write, hold the same bytes.
+    """
+    if not content.startswith(JPEG_BEGIN):
+        return False
+    position = len(JPEG_BEGIN)
+    while marker := JPEG_MARKER.search(content, position):
+        if marker[1][0] == JPEG_END:
+            return False
+        # The marker's segment begins with its length.
+        position = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    return True
 
 
 @contextmanager
