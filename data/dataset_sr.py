@@ -8,6 +8,7 @@ import hashlib
 import signal
 import struct
 from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ def training_batches(crops: Crops, options: Options, *, first_step: int) -> Gene
     loader = DataLoader(
         crops,
         batch_sampler=sampler,
-        num_workers=train.dataloader_num_workers,
+        num_workers=ceil(train.dataloader_num_workers / dist.world_size()),
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=prepare_worker,

@@ -251,6 +251,14 @@ def test_a_run_that_is_behind_is_judged_where_all_runs_are(runs: Path, tmp_path:
     assert (row["method"], row["manual_seed"], row["iterations"]) == ("alone_seed*", "0, 1", "5 of 10")
 
 
+def test_a_run_with_the_options_and_the_seed_of_another_is_no_repetition(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "alone_seed0", tmp_path / "recoded")
+    options = (tmp_path / "recoded" / "options.json").read_text()
+    (tmp_path / "recoded" / "options.json").write_text(options.replace("alone_seed0", "recoded"))
+    _, text = make_report(tmp_path / "report", runs / "alone_seed0", runs / "alone_seed1", tmp_path / "recoded")
+    assert [row["method"] for row in tables(text)[0]] == ["bicubic", "alone_seed*", "recoded"]
+
+
 def test_runs_that_were_never_judged_at_the_same_iteration_have_no_figures(runs: Path, tmp_path: Path) -> None:
     behind = copy_task(runs, tmp_path / "behind", lines=9, old='"iter": 5', new='"iter": 4')
     _, text = make_report(tmp_path / "report", behind, runs / "alone_seed1")

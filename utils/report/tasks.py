@@ -5,6 +5,7 @@ Shapes: R runs of one method, N images of one test set.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,14 +140,19 @@ def progress(iteration: int, options: Options) -> str:
 def read_methods(folders: Sequence[Path]) -> list[Method]:
     """Read task folders, each once however often it is named, and bring repetitions together.
 
+    One with the seed of an earlier one is no repetition of it: they differ in what options do not say, as in code.
+
     Raises:
         UserError: a folder holds no task.
     """
-    methods: dict[str, list[Task]] = {}
+    methods: dict[tuple[str, int], list[Task]] = {}
+    seen: Counter[str] = Counter()
     for folder in {path.resolve(): path for path in folders}.values():
         task = Task.read(folder)
+        with_seed = task.options.model_dump_json(exclude={"task"})
         same = task.options.model_dump_json(exclude={"task": True, "train": {"manual_seed"}})
-        methods.setdefault(same, []).append(task)
+        methods.setdefault((same, seen[with_seed]), []).append(task)
+        seen[with_seed] += 1
     return [Method(tasks) for tasks in methods.values()]
 
 
