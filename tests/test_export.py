@@ -108,6 +108,21 @@ def test_every_form_restores_as_the_network_does(variant: str, run: Callable[...
 
 
 @torch.no_grad()
+def test_half_the_size_restores_nearly_the_same(run: Callable[..., str], tmp_path: Path) -> None:
+    network = saved(TINY, tmp_path / "net.pth")
+    for form in ("whole", "half"):
+        run(tmp_path / "net.pth", "--out", tmp_path / form, *(["--half"] if form == "half" else []))
+    whole, half = (tmp_path / form / "net.safetensors" for form in ("whole", "half"))
+    assert half.stat().st_size < 0.7 * whole.stat().st_size  # names and shapes take the rest
+    halved = network_with_weights(checkpoint.read_weights(half), source=half, options=None)
+    image = torch.rand(1, 3, 24, 24)
+    difference = (halved(image) - network(image)).abs().max()
+    assert 0 < difference < 2e-3
+    opened = ModelLoader(device="cpu").load_from_file(half).eval()
+    torch.testing.assert_close(opened.model(image), halved(image), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
 def test_a_student_of_the_study_is_exported() -> None:
     network = fill_(SwinIR_Student(upscale=4, upsampler="pixelshuffle", mlp_ratio=2), seed=1).eval()
     assert export.onnx_difference(export.to_onnx(network), network) < 1e-4

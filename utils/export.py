@@ -1,6 +1,6 @@
 """A trained network for other programs: safetensors, ONNX, the published `.pth` layout and a model card.
 
-`python -m utils.export superresolution/TASK/models/100000_E.pth [--out FOLDER] [--push USER/NAME]`
+`python -m utils.export superresolution/TASK/models/100000_E.pth [--out FOLDER] [--half] [--push USER/NAME]`
 """
 
 import argparse
@@ -43,10 +43,11 @@ def arguments_of(network: SwinIR, options: Options | None) -> dict[str, Any]:
     return arguments
 
 
-def to_safetensors(weights: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> bytes:
-    """The weights, with `architecture` and `arguments` (JSON) in the metadata."""
+def to_safetensors(weights: Mapping[str, Tensor], arguments: Mapping[str, Any], *, half: bool) -> bytes:
+    """The weights, in float16 if `half`, with `architecture` and `arguments` (JSON) in the metadata."""
     metadata = {"format": "pt", "architecture": "SwinIR", "arguments": json.dumps(arguments)}
-    return safetensors.torch.save(dict(weights), metadata)
+    stored = {name: value.half() if half and value.is_floating_point() else value for name, value in weights.items()}
+    return safetensors.torch.save(stored, metadata)
 
 
 def to_published(weights: Mapping[str, Tensor]) -> bytes:
@@ -94,8 +95,8 @@ def onnx_difference(model: bytes, network: SwinIR) -> float:
     return max(differences)
 
 
-def export(checkpoint: Path, name: str, options: Options | None) -> dict[str, bytes]:
-    """The files of an exported checkpoint by their names.
+def export(checkpoint: Path, name: str, options: Options | None, *, half: bool) -> dict[str, bytes]:
+    """The files of an exported checkpoint by their names; `half` is for its safetensors.
 
     Raises:
         UserError: the checkpoint cannot be read, is none of a SwinIR, or has no form that others read.
@@ -118,9 +119,10 @@ def export(checkpoint: Path, name: str, options: Options | None) -> dict[str, by
         onnx_difference=difference,
         checkpoint=checkpoint,
         options=options,
+        half=half,
     )
     return {
-        f"{name}.safetensors": to_safetensors(weights, arguments),
+        f"{name}.safetensors": to_safetensors(weights, arguments, half=half),
         f"{name}.pth": to_published(weights),
         f"{name}.onnx": onnx,
         "README.md": card.encode(),
@@ -174,6 +176,7 @@ def main() -> None:
     )
     parser.add_argument("checkpoint", type=Path, help="weights of a student (<iter>_E.pth) or of any SwinIR")
     parser.add_argument("--out", type=Path, help="folder of the files (default: export/<their name>)")
+    parser.add_argument("--half", action="store_true", help="float16 in the safetensors file, which halves it")
     parser.add_argument("--push", metavar="REPO", help="upload the files to this repository of the Hugging Face hub")
     arguments = parser.parse_args()
     with exit_on_user_error():
@@ -182,7 +185,7 @@ def main() -> None:
         options = load_beside(checkpoint)
         name = f"{options.task}_x{options.scale}" if options else checkpoint.stem
         folder = arguments.out or Path("export") / name
-        files = export(checkpoint, name, options)
+        files = export(checkpoint, name, options, half=arguments.half)
         write(folder, files)
         sys.stdout.write(f"{', '.join(files)} are in {folder}\n")
         if arguments.push:

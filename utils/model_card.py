@@ -67,6 +67,7 @@ def model_card(
     onnx_difference: float,
     checkpoint: Path,
     options: Options | None,
+    half: bool,
 ) -> str:
     """The card as Markdown with YAML in front.
 
@@ -77,6 +78,7 @@ def model_card(
         onnx_difference: largest difference between the outputs of onnxruntime and PyTorch.
         checkpoint: the file that was exported, whose task folder holds its validations.
         options: what it was trained with, where that is known.
+        half: whether the safetensors file is in float16.
     """
     records = validations(checkpoint)
     iteration = checkpoint.stem.partition("_")[0]
@@ -110,6 +112,7 @@ def model_card(
         option_text=json.dumps(options.model_dump(exclude_unset=True), indent=2) if options else "",
         figures=markdown(rows) if rows else "",
         onnx_difference=onnx_difference,
+        half=half,
         task=SR_TASKS.get(upsampler) if channels == 3 else None,  # the others make their own low-quality images
         opens_in_spandrel=opens_in_spandrel(arguments),
     )
