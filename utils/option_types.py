@@ -28,6 +28,7 @@ Channels = Annotated[Literal[1, 3], BeforeValidator(not_a_boolean)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 PerRSTB = Annotated[list[Count], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]  # of a folder: no slashes, no leading dots
+LossFunction = Literal["l1", "l2", "charbonnier"]  # models/losses.py has them
 RSTBPair = Annotated[list[Whole], Field(min_length=2, max_length=2)]
 
 

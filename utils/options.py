@@ -12,6 +12,7 @@ from utils.option_datasets import Datasets
 from utils.option_types import (
     Channels,
     Count,
+    LossFunction,
     Name,
     PathText,
     PerRSTB,
@@ -125,13 +126,13 @@ class TrainOptions(Section):
     beyond the crop, and sees no flipped images. Features and zoomed inputs are asked for online in either case."""
     teacher_ensemble: bool = False
     """Store the mean of the teacher's outputs for the eight flips and rotations, a better teacher."""
-    G_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
+    G_lossfn_type: LossFunction = "l1"
     """Loss between the student's output and the ground truth."""
     G_lossfn_weight: NonNegativeFloat = 1.0
     """Weight of l_g_L1."""
     G_charbonnier_eps: PositiveFloat = 1e-9
     """The eps of every "charbonnier", sqrt(difference^2 + eps); as in KAIR, it is not squared."""
-    distill_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
+    distill_lossfn_type: LossFunction = "l1"
     """Loss between the student's output and the teacher's."""
     distill_lossfn_weight: NonNegativeFloat = 1.0
     """Weight of l_g_distill."""
@@ -139,7 +140,7 @@ class TrainOptions(Section):
     """Iterations before l_g_distill joins."""
     end_distill_iter: Count | None = None
     """Iteration by which the weight of l_g_distill has fallen to 0, linearly since it joined; null: it stays."""
-    feature_lossfn_type: Literal["l1", "l2", "charbonnier"] = "l1"
+    feature_lossfn_type: LossFunction = "l1"
     """Loss between the student's RSTB features and the teacher's features, one of them translated."""
     feature_lossfn_weight: NonNegativeFloat = 1.0
     """Weight of l_g_feature."""

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from utils.report.picture import Picture
-from utils.report.tasks import Method, Points, Task, test_sets
+from utils.report.tasks import Method, Points, Task, all_tasks, test_sets
 
-LOSSES = {
+COMPARED = {
     "l_g_L1": "student and ground truth, images in [0, 1]",
     "l_g_distill": "student and teacher, images in [0, 1]",
     "l_g_feature": "student and teacher, features",
@@ -35,9 +35,11 @@ SETTINGS: dict[Any, Any] = {
 def curve_pictures(methods: Sequence[Method]) -> list[Picture]:
     """One picture for each loss that any task has, and one for each test set."""
     pictures = []
-    for name, between in LOSSES.items():
+    records = [record for task in all_tasks(methods) for record in task.metrics]
+    for name in dict.fromkeys(key for record in records for key in record if key.startswith("l_")):
         points = partial(Task.losses, name=name)
-        pictures.append(draw(methods, points, name=name, title=between, ylabel=name, log=True))
+        title = COMPARED.get(name, name)
+        pictures.append(draw(methods, points, name=name, title=title, ylabel=name, log=True))
     for dataset in test_sets(methods):
         points = partial(Task.psnr_y, dataset=dataset)
         title = f"{dataset}, averaged weights (E)"
