@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -74,8 +74,8 @@ def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
     Raises:
         UserError: a folder is missing or empty, an image has no partner, or sizes do not fit the scale.
     """
-    images_H = by_name(folder_H, suffix="")
-    images_L = by_name(folder_L, suffix=f"x{scale}")
+    images_H = by_name(folder_H)
+    images_L = by_name(folder_L, suffix=f"x{scale}", unless=images_H.keys())
     problems = [
         f"{side} without a partner: {shorten(names)}"
         for side, names in (
@@ -91,11 +91,13 @@ def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
     return pairs
 
 
-def by_name(folder: Path, *, suffix: str) -> dict[str, Path]:
-    """Image files by their path below `folder`, without extension and without `suffix`."""
+def by_name(folder: Path, *, suffix: str = "", unless: Collection[str] = ()) -> dict[str, Path]:
+    """Image files by their path below `folder`, without extension and, unless it is one of those names, `suffix`."""
     named: dict[str, Path] = {}
     for path in list_images(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name not in unless:
+            name = name.removesuffix(suffix)
         if name in named:
             raise UserError(f"{path} and {named[name]} have the same name, so neither can be paired")
         named[name] = path
@@ -168,7 +170,7 @@ def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]
             raise UserError(f"{pair.H}: {image.shape[1]}x{image.shape[0]} pixels are too few to divide by {scale}")
         write_image(pair.L, bicubic_down(image, scale), mtime_ns=time_H)
 
-    images_H = by_name(folder_H, suffix="").values()
+    images_H = by_name(folder_H).values()
     pairs = [Pair(path, folder_L / lr_name(path.relative_to(folder_H), scale)) for path in images_H]
     stale = [pair for pair in pairs if not pair.L.exists() or pair.L.stat().st_mtime_ns != pair.H.stat().st_mtime_ns]
     if stale:

@@ -58,5 +58,6 @@ def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list
 
 def set_name(folder: Path) -> str:
     """`Set5` for `testsets/Set5`, `testsets/Set5/HR` and `testsets/Set5/LR_bicubic/X4`."""
-    parts = [part for part in folder.resolve().parts if not LAYOUT.fullmatch(part)]
-    return parts[-1]
+    _, *parts = folder.resolve().parts  # the first is the root
+    named = [part for part in parts if not LAYOUT.fullmatch(part)]
+    return (named or parts or ["images"])[-1]

@@ -92,6 +92,14 @@ class TestFolders:
         assert set(pairs) == expected
         assert [pair.H for pair in pairs] == sorted(pair.H for pair in expected)
 
+    def test_a_name_that_only_looks_like_an_lr_name_is_whole(self, tmp_path: Path) -> None:
+        hr = fill(tmp_path / "HR", "box2.png", "cat.png", height=4, width=6)
+        lr = fill(tmp_path / "LR", "box2.png", "catx2.png", height=2, width=3)
+        assert pair_images(hr, lr, scale=2) == [
+            Pair(hr / "box2.png", lr / "box2.png"),
+            Pair(hr / "cat.png", lr / "catx2.png"),
+        ]
+
     def test_names_without_a_partner_are_listed_on_both_sides(self, tmp_path: Path) -> None:
         hr = fill(tmp_path / "HR", "both.png", *(f"h{i}.png" for i in range(7)))
         lr = fill(tmp_path / "LR", "bothx4.png", "sub/l0x4.png", "l1x2.png", height=2, width=3)

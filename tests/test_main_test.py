@@ -337,6 +337,14 @@ def test_results_keep_sub_folders_and_never_share_a_name(run: Callable[..., str]
     assert content["images"].keys() == expected.keys()
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    {"/a/Set5": "Set5", "/a/Set5/LR_bicubic/X4": "Set5", "/a/Set5/GT": "Set5", "/LR": "LR", "/HR/x2": "x2"}.items(),
+)
+def test_a_set_has_the_name_of_its_folder(folder: str, name: str) -> None:
+    assert set_name(Path(folder)) == name
+
+
 def test_no_file_names_make_two_results_share_one(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "a.png.png", "a.png.jpg.bmp", "a.jpg.png"):
         write_image(tmp_path / name, make_image(4, 4, seed=0))
