@@ -7,6 +7,11 @@ from contextlib import contextmanager
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # a write fails by these without the file's name
 
+LESS_MEMORY = (
+    "Training needs less with a smaller datasets.train.dataloader_batch_size or H_size or with train.amp 'bf16', "
+    "main_test_swinir.py with a smaller --tile"
+)
+
 
 class UserError(Exception):
     """One sentence that names the place (file, key, folder), what was found there and what was expected."""
@@ -14,7 +19,7 @@ class UserError(Exception):
 
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Make a `UserError`, a file that the system refuses or a full disk (exit code 2), and Ctrl-C (130), one line."""
+    """Make a `UserError`, a refused file, a full disk or GPU (all exit code 2), and Ctrl-C (130), one line."""
     try:
         yield
     except UserError as error:
@@ -25,6 +30,12 @@ def exit_on_user_error() -> Iterator[None]:
             raise
         place = "" if error.filename is None else f"{error.filename}: "
         sys.stderr.write(f"error: {place}{error.strerror}\n")
+        raise SystemExit(2) from None
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which small commands need not import for this
+            raise
+        request = ". ".join(str(error).split(". ")[:2])
+        sys.stderr.write(f"error: {request}. {LESS_MEMORY}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

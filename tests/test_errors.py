@@ -1,0 +1,23 @@
+"""What a user reads where a program cannot go on."""
+
+import pytest
+import torch
+
+from utils.errors import exit_on_user_error
+
+
+def test_a_full_gpu_is_one_line_that_says_what_needs_less(capsys: pytest.CaptureFixture[str]) -> None:
+    """The text is what PyTorch 2.11 says on a GPU."""
+    with pytest.raises(SystemExit) as exit_info, exit_on_user_error():
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.19 GiB of which 1.06 GiB "
+            "is free. Including non-PyTorch memory, this process has 78.12 GiB memory in use."
+        )
+    assert exit_info.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: CUDA out of memory. Tried to allocate 2.00 GiB. Training needs less with a smaller ")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="shape"), exit_on_user_error():
+        raise RuntimeError("wrong shape. Here.")
