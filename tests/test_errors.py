@@ -7,7 +7,7 @@ from utils.errors import exit_on_user_error
 
 
 def test_a_full_gpu_is_one_line_that_says_what_needs_less(capsys: pytest.CaptureFixture[str]) -> None:
-    """The text is what PyTorch 2.11 says on a GPU."""
+    """The text has the form of PyTorch's."""
     with pytest.raises(SystemExit) as exit_info, exit_on_user_error():
         raise torch.OutOfMemoryError(
             "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.19 GiB of which 1.06 GiB "
