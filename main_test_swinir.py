@@ -25,7 +25,7 @@ from models.network_swinir import SwinIR
 from models.select_network import network_with_weights
 from utils import checkpoint, dist
 from utils.errors import UserError, exit_on_user_error
-from utils.evaluate import ImageResult, Restore, evaluate, own_share, restore_alike, restorer
+from utils.evaluate import ImageResult, Restore, comparing_threads, evaluate, own_share, restore_alike, restorer
 from utils.images import write_image
 from utils.logger import log_to_terminal
 from utils.option_file import load, load_beside
@@ -140,6 +140,7 @@ def run_set(
             border=degradation.border,
             device=device,
             jpeg=degradation.kind == "jpeg",
+            threads=comparing_threads(device),
             on_image=lambda image, result: keep(image, names[result.H_path], result.figures()),
         )
     return {names[result.H_path]: result for result in results}

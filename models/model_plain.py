@@ -33,7 +33,7 @@ from models.select_network import define_G, define_teacher
 from models.spandrel_teacher import SpandrelTeacher
 from utils import checkpoint, checkpoint_sets, dist
 from utils.errors import UserError
-from utils.evaluate import Dataset, ImageResult, OnImage, Restore, evaluate, restorer
+from utils.evaluate import Dataset, ImageResult, OnImage, Restore, comparing_threads, evaluate, restorer
 from utils.images import unit_range
 from utils.options import Options, TrainOptions
 
@@ -176,6 +176,7 @@ class ModelPlain:
                 border=self.options.border,
                 device=self.device,
                 batch_pixels=VALIDATION_PIXELS if self.device.type == "cuda" else 0,
+                threads=comparing_threads(self.device),
                 on_image=on_image if label == "E" else None,
             )
         self.student.train()

@@ -1,5 +1,6 @@
 """The evaluation's own steps: padding as published, self-ensemble, and figures by image."""
 
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,9 @@ def test_an_image_is_gone_before_the_next_is_read() -> None:
 
     class Watched(Pairs):
         def __getitem__(self, index: int) -> dict[str, Any]:
+            deadline = time.monotonic() + 10  # the thread that compared it lets go of it a moment after its result
+            while any(reference() is not None for reference in alive) and time.monotonic() < deadline:
+                time.sleep(0.001)
             assert [reference() for reference in alive] == [None] * len(alive)
             item = super().__getitem__(index)
             alive.extend(weakref.ref(item[key]) for key in ("L", "H"))
@@ -86,6 +90,30 @@ def test_an_image_is_gone_before_the_next_is_read() -> None:
 
     evaluate(lambda image: image * 0.9, Watched(), border=1, device=CPU, on_image=lambda image, result: None)
     assert len(alive) == 6
+
+
+def test_images_are_compared_while_the_next_are_restored() -> None:
+    def events(threads: int) -> list[str]:
+        seen = []
+
+        def darken(image: Tensor) -> Tensor:
+            seen.append("restored")
+            return image * 0.9
+
+        results = evaluate(
+            darken,
+            Pairs(),
+            border=1,
+            device=CPU,
+            threads=threads,
+            on_image=lambda image, result: seen.append(result.name),
+        )
+        assert results == evaluate(darken, Pairs(), border=1, device=CPU)
+        return seen[:6]
+
+    assert events(threads=1) == ["restored", "0", "restored", "1", "restored", "2"]
+    assert events(threads=2) == ["restored", "restored", "0", "restored", "1", "2"]
+    assert events(threads=8) == ["restored", "restored", "restored", "0", "1", "2"]
 
 
 def test_images_of_one_size_are_restored_together_to_the_same_figures() -> None:

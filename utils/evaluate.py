@@ -4,7 +4,9 @@ Training and the test script both call it, so the same weights always get the sa
 shapes: B batch, C channels, H W height and width of the LR image, s scale.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -173,6 +175,45 @@ def compare(image: np.ndarray, item: Mapping[str, Any], *, border: int, jpeg: bo
         raise UserError(f"{item['H_path']}: {error}") from error
 
 
+class Comparisons:
+    """The comparisons of restored images, each on a thread of `pool`, and their results in the order of `add`.
+
+    Args:
+        threads: how many comparisons there are at once, the last of which `add` waits for.
+        border, jpeg, on_image: as for `evaluate`.
+    """
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, *, threads: int, border: int, jpeg: bool, on_image: OnImage | None
+    ) -> None:
+        self.pool = pool
+        self.threads = threads
+        self.border = border
+        self.jpeg = jpeg
+        self.on_image = on_image
+        self.results: list[tuple[int, ImageResult]] = []
+        self._running: deque[tuple[int, np.ndarray, Future[ImageResult]]] = deque()
+
+    def add(self, index: int, image: np.ndarray, item: Mapping[str, Any]) -> None:
+        """Compare the restored image with that index of the dataset, and wait until a thread is free again."""
+        comparison = self.pool.submit(compare, image, item, border=self.border, jpeg=self.jpeg)
+        self._running.append((index, image, comparison))
+        self.wait(at_most=self.threads - 1)
+
+    def wait(self, *, at_most: int = 0) -> None:
+        """Wait for the oldest comparisons, until no more than `at_most` are left.
+
+        Raises:
+            UserError: as `compare`.
+        """
+        while len(self._running) > at_most:
+            index, image, comparison = self._running.popleft()
+            result = comparison.result()
+            if self.on_image:
+                self.on_image(image, result)
+            self.results.append((index, result))
+
+
 def evaluate(
     restore: Restore,
     dataset: Dataset,
@@ -181,6 +222,7 @@ def evaluate(
     device: torch.device,
     jpeg: bool = False,
     batch_pixels: int = 0,
+    threads: int = 1,
     on_image: OnImage | None = None,
 ) -> list[ImageResult]:
     """Restore and compare every image of a dataset, shared out over the processes; all get all results.
@@ -190,35 +232,42 @@ def evaluate(
         jpeg: whether to report PSNR-B too.
         batch_pixels: LR pixels that are restored at once, at most, where images that follow one another agree in size;
             a larger image is restored alone.
+        threads: how many images are compared at once, all but one of them while the next are restored.
         on_image: called with each restored image and its figures, in the process that restored it.
     """
-    results: list[tuple[int, ImageResult]] = []
 
     @torch.no_grad()
     def judge(batch: dict[int, Mapping[str, Any]]) -> None:
-        """Restore and compare the items, and let go of them."""
+        """Restore the items, have them compared, and let go of them."""
         lr_images = torch.stack([item["L"] for item in batch.values()])
         for restored in restore(unit_range(lr_images.to(device))):
             index = next(iter(batch))
-            item, image = batch.pop(index), to_image(restored)
-            result = compare(image, item, border=border, jpeg=jpeg)
-            if on_image:
-                on_image(image, result)
-            results.append((index, result))
+            comparisons.add(index, to_image(restored), batch.pop(index))
 
     batch: dict[int, Mapping[str, Any]] = {}
-    for index in own_share(dataset):
-        shape = next(iter(batch.values()))["L"].shape if batch else None
-        if shape is not None and (len(batch) + 1) * shape[1] * shape[2] > batch_pixels:
-            judge(batch)  # before the next image is read: there may not be the memory for one more
-        item = dataset[index]
-        if batch and item["L"].shape != shape:
+    with ThreadPoolExecutor(threads) as pool:
+        comparisons = Comparisons(pool, threads=threads, border=border, jpeg=jpeg, on_image=on_image)
+        for index in own_share(dataset):
+            shape = next(iter(batch.values()))["L"].shape if batch else None
+            if shape is not None and (len(batch) + 1) * shape[1] * shape[2] > batch_pixels:
+                judge(batch)  # before the next image is read: there may not be the memory for one more
+            item = dataset[index]
+            if batch and item["L"].shape != shape:
+                judge(batch)
+            batch[index] = item
+            del item
+        if batch:
             judge(batch)
-        batch[index] = item
-        del item
-    if batch:
-        judge(batch)
-    return [result for _, result in sorted(dist.gather(results), key=lambda indexed: indexed[0])]
+        comparisons.wait()
+    return [result for _, result in sorted(dist.gather(comparisons.results), key=lambda indexed: indexed[0])]
+
+
+def comparing_threads(device: torch.device) -> int:
+    """How many threads `evaluate` should have: SSIM of a 2K image takes seconds, in which a GPU restores many.
+
+    A CPU is busy restoring. Each comparison takes about 200 bytes for each HR pixel.
+    """
+    return min(8, torch.get_num_threads()) if device.type == "cuda" else 1
 
 
 def average(results: Sequence[ImageResult]) -> dict[str, float]:
