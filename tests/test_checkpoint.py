@@ -103,9 +103,21 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     assert len(list(run.models.iterdir())) == 10
 
 
-def test_what_a_first_save_left_is_gone_when_the_run_starts_anew(tmp_path: Path) -> None:
+def test_what_a_first_save_left_is_set_aside_when_the_run_starts_anew(tmp_path: Path) -> None:
     for step in (3, 5):  # each killed before its manifest was written
         save(tmp_path, step)
         checkpoint_sets.manifest_path(tmp_path, step).unlink()
-        assert checkpoint_sets.newest(tmp_path) is None
-        assert list(tmp_path.iterdir()) == []  # or the next one to be cut off would look like damage
+        assert checkpoint_sets.newest(tmp_path) is None  # and the next one to be cut off does not look like damage
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{step}_{part}.pth.cut_off" for step in (3, 5) for part in PARTS
+    }
+
+
+@pytest.mark.parametrize("kept", [["E"], ["E", "state"], ["G", "state"]])
+def test_weights_that_someone_kept_are_no_first_save(kept: list[str], tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    for part in {"checkpoint.json", *(f"{part}.pth" for part in PARTS.keys() - set(kept))}:
+        (tmp_path / f"5_{part}").unlink()
+    with pytest.raises(UserError, match="no checkpoint is complete and intact"):
+        checkpoint_sets.newest(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f"5_{part}.pth" for part in kept}

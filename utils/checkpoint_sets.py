@@ -1,7 +1,7 @@
 """The checkpoints of a task, each a set of files that counts as a whole or not at all.
 
-A set consists of its parts, `<step>_G.pth`, `_E.pth`, `_P.pth` and `_state.pth`, and of the manifest
-`<step>_checkpoint.json`, which is written last and holds the SHA-256 of every part.
+A set consists of its parts, `<step>_G.pth`, `_E.pth`, `_P.pth` and `_state.pth`, written in this order, and of the
+manifest `<step>_checkpoint.json`, which is written last and holds the SHA-256 of every part.
 """
 
 import hashlib
@@ -9,7 +9,8 @@ import io
 import json
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from utils.files import write_whole
 
 logger = logging.getLogger(__name__)
 
+PARTS = ("G", "E", "P", "state")  # P only where there are translators
 MEMBER = re.compile(r"(\d+)_(?:[GEP]\.pth|state\.pth|checkpoint\.json)")
 
 
@@ -63,7 +65,7 @@ def save(folder: Path, step: int, parts: Mapping[str, dict[str, Any]]) -> None:
 def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     """The last checkpoint that is complete and intact: its step and its state; None where there is none yet.
 
-    Those passed over are logged.
+    Those passed over are logged. What a first save that was killed has left is renamed to `*.cut_off`.
 
     Raises:
         UserError: there are checkpoints, but none of them is complete and intact.
@@ -74,11 +76,26 @@ def newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
         if fault is None:
             return step, read(part_path(folder, step, "state"))
         logger.warning("%s: passing over the checkpoint of iteration %s: %s", folder, f"{step:,}", fault)
-    first_save_was_cut_off = len(steps) == 1 and not complete(folder)
-    if steps and not first_save_was_cut_off:
+    if steps and not (len(steps) == 1 and may_be_cut_off(members(folder).get(steps[0], []))):
         raise UserError(f"{folder}: no checkpoint is complete and intact; restore one, or give the task another name")
-    delete_others(folder, ())  # lest two that were cut off look like damage
+    for step in steps:  # lest two that were cut off look like damage
+        set_aside(folder, step)
     return None
+
+
+def may_be_cut_off(files: Sequence[Path]) -> bool:
+    """Whether files of one set may be all that a killed save has written: the first parts, and no manifest."""
+    written = {path.stem.partition("_")[2] for path in files}
+    orders = (PARTS, [part for part in PARTS if part != "P"])
+    return any(written == set(order[: len(written)]) for order in orders)
+
+
+def set_aside(folder: Path, step: int) -> None:
+    """Rename the parts of a set, the last ones first: what another process meets meanwhile may be cut off, too."""
+    for part in reversed(PARTS):
+        path = part_path(folder, step, part)
+        with suppress(FileNotFoundError):
+            path.replace(path.with_name(f"{path.name}.cut_off"))
 
 
 def find_fault(folder: Path, step: int) -> str | None:
