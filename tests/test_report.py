@@ -259,6 +259,15 @@ def test_a_run_with_the_options_and_the_seed_of_another_is_no_repetition(runs: P
     assert [row["method"] for row in tables(text)[0]] == ["bicubic", "alone_seed*", "recoded"]
 
 
+def test_methods_of_one_name_are_told_apart_by_their_folders(runs: Path, tmp_path: Path) -> None:
+    after, before = runs / "alone_seed0", tmp_path / "before"
+    shutil.copytree(after, before)
+    _, text = make_report(tmp_path / "report", after, before)
+    names = [f"alone_seed0 ({folder})" for folder in (after, before)]
+    assert [row["method"] for row in tables(text)[0]] == ["bicubic", *names]
+    assert len(list((tmp_path / "report" / "figures").glob("*_before.png"))) == 3
+
+
 def test_runs_that_were_never_judged_at_the_same_iteration_have_no_figures(runs: Path, tmp_path: Path) -> None:
     behind = copy_task(runs, tmp_path / "behind", lines=9, old='"iter": 5', new='"iter": 4')
     _, text = make_report(tmp_path / "report", behind, runs / "alone_seed1")

@@ -3,6 +3,7 @@
 Images are (H, W, C) uint8.
 """
 
+import re
 from collections.abc import Sequence
 
 import cv2
@@ -18,6 +19,7 @@ from utils.report.tasks import Judged, Method
 CROP = 96  # height and width of the windows, in HR pixels
 MAX_IMAGES = 3  # of each test set
 FRAME = (213, 94, 0)  # Okabe and Ito's vermilion
+BETWEEN_WORDS = re.compile(r"[^\w.+-]+")
 Window = tuple[slice, slice]
 
 
@@ -63,7 +65,7 @@ def crops(images: dict[str, np.ndarray], hr: np.ndarray, *, prefix: str) -> list
     pictures = [where]
     for name, image in ({"ground truth": hr} | images).items():
         caption = [name] if image is hr else [name, f"{crop_psnr(image[window], hr[window]):.2f} dB"]
-        file = f"{prefix}_{name.replace(' ', '_').replace('*', '')}.png"
+        file = f"{prefix}_{BETWEEN_WORDS.sub('_', name).strip('_')}.png"
         pictures.append(Picture(file, encode(image[window]), f"window: {', '.join(caption)}", caption))
     return pictures
 

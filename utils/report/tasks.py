@@ -101,16 +101,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Method:
-    """The runs of one method: tasks whose options differ only in `task` and `train.manual_seed`."""
+    """The runs of one method: tasks whose options differ only in `task` and `train.manual_seed`.
 
+    Attributes:
+        name: by which no other method of the report goes.
+    """
+
+    name: str
     tasks: Sequence[Task]
-
-    @property
-    def name(self) -> str:
-        """The task's name, or what the names of several tasks begin with and a `*`."""
-        names = [task.name for task in self.tasks]
-        prefix = os.path.commonprefix(names)  # noqa: RUF071 -- of names, so by character
-        return prefix if len(names) == 1 else f"{prefix}*"
 
     def judge(self, dataset: str) -> Judged | None:
         """The last validation that the runs have in common, leaving out those that have none at all."""
@@ -153,7 +151,17 @@ def read_methods(folders: Sequence[Path]) -> list[Method]:
         same = task.options.model_dump_json(exclude={"task": True, "train": {"manual_seed"}})
         methods.setdefault((same, seen[with_seed]), []).append(task)
         seen[with_seed] += 1
-    return [Method(tasks) for tasks in methods.values()]
+    names = [shared_name([task.name for task in tasks]) for tasks in methods.values()]
+    return [
+        Method(name if names.count(name) == 1 else f"{name} ({tasks[0].folder})", tasks)
+        for name, tasks in zip(names, methods.values(), strict=True)
+    ]
+
+
+def shared_name(names: Sequence[str]) -> str:
+    """The name of a task, or what the names of several begin with and a `*`."""
+    prefix = os.path.commonprefix(names)  # noqa: RUF071 -- of names, so by character
+    return prefix if len(names) == 1 else f"{prefix}*"
 
 
 def test_sets(methods: Sequence[Method]) -> list[str]:
