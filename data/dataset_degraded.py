@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.dataset_sr import Crops, Item, crop
-from data.folders import file_version
+from data.folders import file_version, read_unchanged
 from data.image_store import ImageStore
 from data.sampler import Draw
 from utils.degradations import Degrade, Read
@@ -26,10 +26,15 @@ JPEG_UNIT = 16  # pixels in height and width that JPEG codes together: four bloc
 
 
 class Degraded(Dataset[Item]):
-    """Whole clean images, and what `degrade` makes of them."""
+    """Whole clean images, and what `degrade` makes of them.
+
+    Raises:
+        UserError: a file cannot be read, or is not what it was when this object was made.
+    """
 
     def __init__(self, files: Sequence[Path], *, read: Read, degrade: Degrade) -> None:
         self.files = files
+        self.versions = [file_version(path) for path in files]
         self.read = read
         self.degrade = degrade
 
@@ -38,7 +43,7 @@ class Degraded(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         path = str(self.files[index])
-        clean = self.read(self.files[index])
+        clean = read_unchanged(self.files[index], self.versions[index], read=self.read)
         return Item(L=self.degrade(clean), H=to_tensor(clean), L_path=path, H_path=path)
 
 
@@ -61,10 +66,8 @@ class CleanImages:
     def __getitem__(self, index: int) -> np.ndarray:
         if self.store is not None:
             return self.store[index]
-        image = read_image(self.files[index], channels=self.channels)
-        if file_version(self.files[index]) != self.versions[index]:
-            raise UserError(f"{self.files[index]}: the file was changed while it was in use")
-        return image
+        read = partial(read_image, channels=self.channels)
+        return read_unchanged(self.files[index], self.versions[index], read=read)
 
 
 class Window(NamedTuple):

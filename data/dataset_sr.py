@@ -8,6 +8,7 @@ import hashlib
 import signal
 import struct
 from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from data.folders import (
     lr_folder,
     make_bicubic_lr,
     pair_images,
+    read_unchanged,
 )
 from data.image_store import ImageStore, decoded, fingerprint, remove_outdated
 from data.sampler import Draw, StepSampler
@@ -90,10 +92,7 @@ class SRImages(Dataset[Item]):
         return lr, hr[: self.scale * lr.shape[0], : self.scale * lr.shape[1]]
 
     def _read(self, path: Path) -> np.ndarray:
-        image = read_image(path, channels=self.channels)
-        if file_version(path) != self.versions[path]:
-            raise UserError(f"{path}: the file was changed while it was in use")
-        return image
+        return read_unchanged(path, self.versions[path], read=partial(read_image, channels=self.channels))
 
     def __getitem__(self, index: int) -> Item:
         lr, hr = self.pixels(index)

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
@@ -66,6 +67,18 @@ def file_version(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     return status.st_size, status.st_mtime_ns
+
+
+def read_unchanged(path: Path, version: tuple[int, int], *, read: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """Read an image file that had that `file_version` when its dataset was made.
+
+    Raises:
+        UserError: it cannot be read, or is not the same any more.
+    """
+    image = read(path)
+    if file_version(path) != version:
+        raise UserError(f"{path}: the file was changed while it was in use")
+    return image
 
 
 def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
@@ -179,7 +192,7 @@ def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]
         except OSError as error:
             raise UserError(
                 f"{folder_L}: LR images cannot be written ({error.strerror}); name a folder of LR images, "
-                "or set path.cache to a folder that can be written"
+                "or, in an option file, set path.cache to a folder that can be written"
             ) from error
         with ThreadPoolExecutor() as pool, tqdm(total=len(stale), desc=f"LR x{scale}", unit="image") as bar:
             for _ in pool.map(make, stale):

@@ -287,6 +287,12 @@ class TestCrops:
         assert isinstance(error, UserError)
         assert str(error) == f"{clean_folder / '0.png'}: the file was changed while it was in use"
 
+    def test_a_test_image_that_changes_is_named(self, clean_folder: Path) -> None:
+        tests = define_tests(load(KAIR / "gray_dn.json", tiny(clean_folder)))["test_dataset"]
+        write_image(clean_folder / "0.png", make_image(48, 40, seed=9)[:, :-1])
+        with pytest.raises(UserError, match=f"^{clean_folder / '0.png'}: the file was changed while it was in use$"):
+            tests[0]
+
 
 def test_charbonnier_adds_its_eps_unsquared() -> None:
     x, y = torch.tensor([0.5, 0.25]), torch.tensor([0.5, 0.5])
