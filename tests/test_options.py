@@ -12,6 +12,7 @@ import pytest
 from models.model_plain import check_networks
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT
+from utils import checkpoint_sets
 from utils.errors import UserError
 from utils.option_file import load, load_all
 from utils.option_types import Section
@@ -399,6 +400,12 @@ def test_missing_weights_are_noticed_before_anything_runs(write: Write, tmp_path
     with pytest.raises(UserError, match=f"^{path}: path.{key}: there is no file {weights}"):
         load_all([path])
     weights.touch()
+    assert len(load_all([path])) == 1
+
+
+def test_a_task_that_has_begun_can_do_without_the_weights_that_it_began_with(write: Write, tmp_path: Path) -> None:
+    path = write({"path.pretrained_netG": str(tmp_path / "gone.pth"), "path.root": str(tmp_path)})
+    checkpoint_sets.save(tmp_path / "toy" / "models", 5, {"G": {}, "E": {}, "state": {}})
     assert len(load_all([path])) == 1
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import json5
 from pydantic import ValidationError
 
-from utils import kair
+from utils import checkpoint_sets, kair
 from utils.errors import UserError
 from utils.option_datasets import TestSet
 from utils.option_types import Section
@@ -94,8 +94,8 @@ def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Optio
 
 
 def weights_of(options: Options) -> dict[str, str]:
-    """The files of weights that a task begins with, by their keys."""
-    keys = ["pretrained_netG", "pretrained_netE"]
+    """The files of weights that a task begins with or goes on with, by their keys."""
+    keys = [] if checkpoint_sets.complete(options.models_folder) else ["pretrained_netG", "pretrained_netE"]
     keys += [] if options.train.distillation_type == "none" else ["pretrained_netTeacher"]
     named = {f"path.{key}": getattr(options.path, key) for key in keys}
     return {key: weights for key, weights in named.items() if weights is not None}
