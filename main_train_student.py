@@ -66,6 +66,7 @@ def run(
             profile_steps(model, batches, steps=profile)
         else:
             Training(model, batches=batches, tests=tests, n_images=len(crops), interrupt=interrupt).run()
+    dist.barrier()  # the teacher of the next file may be what the main process has just saved
 
 
 if __name__ == "__main__":

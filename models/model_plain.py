@@ -28,6 +28,7 @@ from models.distillation import (
     Translators,
     relative_pairs,
 )
+from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from models.select_network import define_G, define_teacher
 from models.spandrel_teacher import SpandrelTeacher
@@ -171,7 +172,12 @@ class ModelPlain:
         for label, network in (("G", self.student), ("E", self.ema)):
             network.eval()
             results[label] = evaluate(
-                restorer(network, scale=self.options.scale, window_size=network.window_size),
+                restorer(
+                    network,
+                    scale=self.options.scale,
+                    window_size=network.window_size,
+                    peak_bytes=partial(peak_bytes, network),
+                ),
                 dataset,
                 border=self.options.border,
                 device=self.device,
