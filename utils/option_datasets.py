@@ -14,7 +14,7 @@ class TestSet(Section):
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     name: Name
-    """Name in the log, in metrics.jsonl and of the folder of restored images."""
+    """Name in the log; of a test set, in metrics.jsonl and of the folder of restored images, too."""
     dataset_type: Literal["sr", "dncnn", "jpeg"] = "sr"
     """What is to be restored: sr: LR images, from `dataroot_L` or made by bicubic; dncnn: Gaussian noise; jpeg: JPEG
     artefacts. Noise and artefacts are made while training, at scale 1."""

@@ -143,7 +143,7 @@ class TrainOptions(Section):
     feature_lossfn_type: LossFunction = "l1"
     """Loss between the student's RSTB features and the teacher's features, one of them translated."""
     feature_lossfn_weight: NonNegativeFloat = 1.0
-    """Weight of l_g_feature."""
+    """Weight of l_g_feature, the sum over the pairs."""
     start_feature_iter: Whole = 0
     """Iterations before l_g_feature joins."""
     end_feature_iter: Count | None = None
