@@ -1,7 +1,7 @@
 # People, CI and the README all call these.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO_TASKS := demo_A_alone demo_B_response demo_C_feature demo_teacher
+DEMO_TASKS := demo_A_alone demo_B_response demo_C_feature
 
 .PHONY: demo test lint clean-demo
 
@@ -15,13 +15,15 @@ DEMO_TASKS := demo_A_alone demo_B_response demo_C_feature demo_teacher
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@
 
-demo: .venv/installed clean-demo  ## train a toy teacher and three students, and compare them
+demo: .venv/installed clean-demo  ## train three toy students, one alone and two of a teacher, and compare them
 	@echo "This demo shows the machinery at toy scale, not results: a few minutes of training on eight images."
 	$(BIN)/python -m data.demo_images
-	$(BIN)/python main_train_student.py --opt options/demo/train_swinir_teacher.json \
-	    options/demo/train_swinir_student.json options/demo/train_swinir_student_distill_response.json \
-	    options/demo/train_swinir_student_distill_feature.json
+	$(BIN)/python main_train_student.py --opt options/demo/train_swinir_student.json \
+	    options/demo/train_swinir_student_distill_response.json options/demo/train_swinir_student_distill_feature.json
 	$(BIN)/python -m utils.report $(addprefix superresolution/,$(DEMO_TASKS)) --out report/demo
+	@echo "For comparison, the student of model_zoo, trained for longer, on the same three test images:"
+	$(BIN)/python main_test_swinir.py --folder_gt testsets/demo/HR \
+	    --model_path model_zoo/swinir_student_x4/swinir_student_x4.safetensors
 
 clean-demo:
 	rm -rf $(addprefix superresolution/,$(DEMO_TASKS)) report/demo trainsets/demo testsets/demo
