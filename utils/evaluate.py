@@ -263,7 +263,7 @@ def evaluate(
 
 
 def comparing_threads(device: torch.device) -> int:
-    """How many threads `evaluate` should have: SSIM of a 2K image takes seconds, in which a GPU restores many.
+    """How many threads `evaluate` should have: SSIM of a 2K image takes 2 s of a core, for which no GPU should wait.
 
     A CPU is busy restoring. Each comparison takes about 200 bytes for each HR pixel.
     """
