@@ -11,6 +11,7 @@ import pytest
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT
+from utils.tiling import USABLE
 
 SIZE = 192
 STUDENT: dict[str, Any] = {"embed_dim": 60, "depths": [2], "num_heads": [6], "window_size": 8, "mlp_ratio": 2}
@@ -55,4 +56,4 @@ def test_the_estimate_is_near_what_a_process_takes() -> None:
     measured = [int(line) for line in answer.stdout.split()]
     estimated = [peak_bytes(SwinIR(**arguments), SIZE**2) for arguments in NETWORKS]
     ratios = [estimate / truth for estimate, truth in zip(estimated, measured, strict=True)]
-    assert all(0.9 < ratio < 1.6 for ratio in ratios), ratios
+    assert all(USABLE < ratio < 1.6 for ratio in ratios), ratios  # below, even the part that is left free is too little
