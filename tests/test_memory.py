@@ -11,7 +11,6 @@ import pytest
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT
-from utils.tiling import USABLE
 
 SIZE = 192
 STUDENT: dict[str, Any] = {"embed_dim": 60, "depths": [2], "num_heads": [6], "window_size": 8, "mlp_ratio": 2}
@@ -22,7 +21,7 @@ NETWORKS = [
     STUDENT | {"upscale": 1, "upsampler": "", "embed_dim": 180},
 ]
 MEASURE = """
-import json, os, re, sys
+import ctypes, json, os, re, sys
 from pathlib import Path
 import torch
 from models.network_swinir import SwinIR
@@ -39,6 +38,8 @@ def peak(arguments, size):
     network(image)
     return resident("VmHWM") - before
 
+PR_SET_THP_DISABLE = 41  # a huge page counts whole, and whether there is one depends on what else runs
+assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
 for arguments in json.loads(sys.argv[1]):
     if os.fork() == 0:  # a process for each, which takes all its memory anew
         with torch.no_grad():
@@ -56,4 +57,4 @@ def test_the_estimate_is_near_what_a_process_takes() -> None:
     measured = [int(line) for line in answer.stdout.split()]
     estimated = [peak_bytes(SwinIR(**arguments), SIZE**2) for arguments in NETWORKS]
     ratios = [estimate / truth for estimate, truth in zip(estimated, measured, strict=True)]
-    assert all(USABLE < ratio < 1.6 for ratio in ratios), ratios  # below, even the part that is left free is too little
+    assert all(0.9 < ratio < 1.6 for ratio in ratios), ratios
