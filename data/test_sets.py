@@ -58,6 +58,6 @@ def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list
 
 def set_name(folder: Path) -> str:
     """`Set5` for `testsets/Set5`, `testsets/Set5/HR` and `testsets/Set5/LR_bicubic/X4`."""
-    _, *parts = folder.resolve().parts  # the first is the root
-    named = [part for part in parts if not LAYOUT.fullmatch(part)]
-    return (named or parts or ["images"])[-1]
+    path = folder.resolve()
+    named = [part for part in path.parts[1:] if not LAYOUT.fullmatch(part)]  # the first part is the root
+    return named[-1] if named else path.name
