@@ -1,6 +1,7 @@
-"""The estimate of a network's memory, against what a process really takes."""
+"""The estimate of a network's memory, against what a process needs for it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ NETWORKS = [
     STUDENT | {"upscale": 1, "upsampler": "", "embed_dim": 180},
 ]
 MEASURE = """
-import ctypes, json, os, re, sys
+import json, os, re, sys
 from pathlib import Path
 import torch
 from models.network_swinir import SwinIR
@@ -38,8 +39,6 @@ def peak(arguments, size):
     network(image)
     return resident("VmHWM") - before
 
-PR_SET_THP_DISABLE = 41  # a huge page counts whole, and whether there is one depends on what else runs
-assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
 for arguments in json.loads(sys.argv[1]):
     if os.fork() == 0:  # a process for each, which takes all its memory anew
         with torch.no_grad():
@@ -49,12 +48,14 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-def test_the_estimate_is_near_what_a_process_takes() -> None:
+def test_the_estimate_covers_what_a_process_needs() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("this system does not tell the peak of a process's memory")
     command = [sys.executable, "-c", MEASURE, json.dumps(NETWORKS), str(SIZE)]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    # glibc keeps some of what was freed, more or less of it from run to run, unless each tensor has pages of its own.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
     measured = [int(line) for line in answer.stdout.split()]
     estimated = [peak_bytes(SwinIR(**arguments), SIZE**2) for arguments in NETWORKS]
     ratios = [estimate / truth for estimate, truth in zip(estimated, measured, strict=True)]
-    assert all(0.9 < ratio < 1.6 for ratio in ratios), ratios
+    assert all(1.0 < ratio < 1.6 for ratio in ratios), ratios
