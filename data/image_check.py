@@ -3,7 +3,6 @@
 What is refused and what becomes of unusual images is in `docs/data.md`.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +17,7 @@ from data.folders import files_below, is_image, list_images, lr_folder
 from utils import dist
 from utils.errors import UserError
 from utils.images import image_size, read_image
+from utils.machine import cores
 from utils.metrics import smallest_judged
 from utils.option_datasets import TestSet
 from utils.options import Options
@@ -47,7 +47,7 @@ def check_experiments(experiments: Sequence[Options]) -> None:
 
 
 def check_images(wanted: Iterable[Demand]) -> None:
-    """Read the images on all cores, shared out over the processes.
+    """Read the images, shared out over the processes, on the cores of each.
 
     Raises:
         UserError: images cannot be read or are too small; all are named, on every process.
@@ -55,7 +55,7 @@ def check_images(wanted: Iterable[Demand]) -> None:
     share = list(dict.fromkeys(wanted))[dist.rank() :: dist.world_size()]
     bar = tqdm(total=len(share), desc="checking images", unit="image", delay=1, disable=not dist.is_main())
     problems = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+    with ThreadPoolExecutor(cores()) as pool, bar:
         for problem in pool.map(problem_of, share):
             problems += [problem] if problem else []
             bar.update()

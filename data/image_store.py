@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]
 
+ADVICE = (
+    "set path.cache to a folder elsewhere, or do without: "
+    'datasets.train.cache "none" for the images, train.teacher "online" for the teacher\'s'
+)
+
 
 class ImageStore:
     """Images of the given shapes, (H, W, C) uint8 each, in one file; all processes share its pages.
@@ -126,7 +131,7 @@ def decoded(files: Sequence[Path], *, channels: int, folder: Path, label: str) -
             raise UserError(f"{files[index]}: its header says {shapes[index]}, but its pixels are {image.shape}")
         return image
 
-    store.build(decode, threads=os.cpu_count() or 1, title=label)
+    store.build(decode, threads=len(os.sched_getaffinity(0)), title=label)
     remove_outdated(store, label)
     return store
 
@@ -141,11 +146,21 @@ def fingerprint(files: Sequence[Path], *settings: object) -> str:
 
 
 def remove_outdated(store: ImageStore, label: str) -> None:
-    """Delete the other stores of a label: they were made from files that have changed since."""
-    outdated = re.compile(re.escape(label) + r"-[0-9a-f]{16}\.u8")
+    """Delete the other stores of a label, and what killed builds left: they are of files that have changed since."""
+    outdated = re.compile(re.escape(label) + r"-[0-9a-f]{16}\.(u8|partial)")
     for path in store.path.parent.iterdir():
-        if path != store.path and outdated.fullmatch(path.name):
+        if path != store.path and outdated.fullmatch(path.name) and not (path.suffix == ".partial" and is_locked(path)):
             path.unlink(missing_ok=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process is building the store of this `.partial` file."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def free_bytes(folder: Path) -> int:
@@ -162,14 +177,12 @@ def locked(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
+        # Not in append mode: glibc then cannot reserve space where the file system itself does not know how.
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
     except OSError as error:
-        raise UserError(
-            f"{path.parent}: cannot be written ({error.strerror}); "
-            'set path.cache to another folder, or datasets.train.cache to "none"'
-        ) from error
+        raise UserError(f"{path.parent}: cannot be written ({error.strerror}); {ADVICE}") from error
 
 
 def reserve(file: BinaryIO, path: Path, *, size: int) -> None:
@@ -184,8 +197,5 @@ def reserve(file: BinaryIO, path: Path, *, size: int) -> None:
     free = free_bytes(path.parent)
     if free < size:
         path.unlink(missing_ok=True)  # the process that waited for the lock before has done so, too
-        raise UserError(
-            f"{path.parent}: {size / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are free; "
-            'set path.cache to another disk, or datasets.train.cache to "none"'
-        )
+        raise UserError(f"{path.parent}: {size / 1e9:.2f} GB are needed, but {free / 1e9:.2f} GB are free; {ADVICE}")
     os.posix_fallocate(file.fileno(), 0, size)  # a full disk shows here, not as SIGBUS later

@@ -354,4 +354,8 @@ def in_parallel(trainable: Trainable, objective: Objective) -> nn.Module:
     """Average gradients over the processes, where there are several."""
     if dist.world_size() == 1:
         return trainable
-    return DistributedDataParallel(trainable, find_unused_parameters=not objective.always_uses_all)
+    return DistributedDataParallel(
+        trainable,
+        find_unused_parameters=not objective.always_uses_all,
+        broadcast_buffers=False,  # the student's are constant, and larger than its gradients
+    )

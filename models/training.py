@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Training:
         """
         if dist.is_main():
             self.record = self._start_record()
-            self.progress = Progress(self.options, step=self.model.step, device=self.model.device)
+            self.progress = Progress(self.options, step=self.model.step, seconds=self.seconds, device=self.model.device)
         try:
             with self.interrupt.deferred():
                 self._iterate()
@@ -102,7 +103,11 @@ class Training:
         record = Record(self.options, step=self.model.step)
         self.seconds, self.data_seconds = record.seconds()
         if self.model.step < self.options.train.total_iter:
-            record_environment(self.options.task_folder, step=self.model.step, device=self.model.device)
+            weights = self.options.path.pretrained_netTeacher if self.model.teacher else None
+            teacher = None if weights is None else Path(weights)
+            record_environment(
+                self.options.task_folder, step=self.model.step, device=self.model.device, teacher=teacher
+            )
             record_cost(self.model)
         return record
 
@@ -165,7 +170,7 @@ class Training:
             self.record.losses(named, epoch=self._epoch, step=step, lr=learning_rate(self.options.train, step))
             self.record.time(step=step, seconds=self.seconds, data_seconds=self.data_seconds)
             if self.progress:
-                self.progress.tell(named, step=step)
+                self.progress.tell(named, step=step, seconds=self.seconds)
 
     def _report_skipped(self) -> None:
         model, limit = self.model, self.options.train.max_bad_steps

@@ -22,8 +22,17 @@ def starts(folder: Path) -> list[int]:
 
 def test_every_start_is_kept_unless_its_iterations_were_made_again(tmp_path: Path) -> None:
     for step, expected in ((0, [0]), (5, [0, 5]), (9, [0, 5, 9]), (9, [0, 5, 9]), (5, [0, 5]), (0, [0])):
-        record_environment(tmp_path, step=step, device=CPU)
+        record_environment(tmp_path, step=step, device=CPU, teacher=None)
         assert starts(tmp_path) == expected
+
+
+def test_a_teacher_that_became_another_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    teacher = tmp_path / "teacher.pth"
+    for step, weights in ((0, b"first"), (5, b"first"), (9, b"second")):
+        assert caplog.messages == []
+        teacher.write_bytes(weights)
+        record_environment(tmp_path, step=step, device=CPU, teacher=teacher)
+    assert caplog.messages == [f"{teacher}: the teacher's weights are not those of the iterations up to 9"]
 
 
 def test_code_command_and_libraries_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The decoded-image store: the pixels of the files, kept, rebuilt when they change, and built by one process only."""
 
+import fcntl
 import multiprocessing
 import os
 import pickle
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.image_store import ImageStore, decoded
+from data.image_store import ImageStore, decoded, locked
 from tests.conftest import ROOT, make_image
 from utils.errors import UserError
 from utils.images import read_image, write_image
@@ -58,6 +59,23 @@ def test_stores_of_other_labels_are_left_alone(files: list[Path], tmp_path: Path
     assert [store.path.exists() for store in stores] == [False, True, True]
 
 
+def test_what_a_killed_build_left_of_files_that_changed_goes_unless_it_is_being_built(
+    files: list[Path], tmp_path: Path
+) -> None:
+    left, building = (tmp_path / "stores" / f"HR-x4-{digit * 16}.partial" for digit in "01")
+    with locked(left):
+        pass
+    with locked(building):
+        open_store(files, tmp_path / "stores")
+        assert [left.exists(), building.exists()] == [False, True]
+
+
+def test_space_can_be_reserved_where_the_file_system_does_not_know_how(tmp_path: Path) -> None:
+    """The C library then writes into each block, which it refuses to do in append mode (posix_fallocate(3))."""
+    with locked(tmp_path / "store.partial") as file:
+        assert not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_APPEND
+
+
 def test_it_travels_to_other_processes_without_its_pixels(files: list[Path], tmp_path: Path) -> None:
     store = open_store(files, tmp_path / "stores")
     expected = store[3].copy()
@@ -80,7 +98,9 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("data.image_store.free_bytes", lambda _: 100)
-    with pytest.raises(UserError, match=r"set path\.cache to another disk, or datasets\.train\.cache to \"none\""):
+    with pytest.raises(
+        UserError, match=r"set path\.cache to a folder elsewhere, or do without: datasets\.train\.cache"
+    ):
         open_store(files, tmp_path / "stores")
     assert list((tmp_path / "stores").iterdir()) == []
 

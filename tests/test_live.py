@@ -20,6 +20,7 @@ from models.model_plain import ModelPlain
 from models.panels import Panels
 from tests.conftest import ROOT
 from tests.runs import Run
+from utils.live import Progress
 from utils.options import Options
 
 
@@ -45,6 +46,15 @@ def test_without_a_terminal_plain_lines_tell_speed_and_end_but_not_in_the_log_fi
     line = r"^toy: 4 of 4 iterations, ETA 0:00:00, [\d.]+ images/s, data wait \d+%, peak memory \d+\.\d GB$"
     assert re.search(line, run.output.read_text(), re.MULTILINE)
     assert "ETA" not in (run.task / "train.log").read_text()
+
+
+def test_the_speed_is_that_of_training_alone(raw_options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    options = Options.model_validate(raw_options)
+    progress = Progress(options, step=10, seconds=100.0, device=torch.device("cpu"))
+    progress.advance(data_seconds=0.5)
+    progress.tell({}, step=12, seconds=102.0)
+    progress.close()
+    assert f", {options.datasets.train.dataloader_batch_size:.1f} images/s, data wait 25%, " in capsys.readouterr().out
 
 
 def test_on_a_terminal_there_is_a_bar_with_losses_and_log_lines_above_it(run: Run) -> None:

@@ -120,10 +120,19 @@ def test_the_interval_of_single_runs_is_scipys_paired_bootstrap() -> None:
 
 def test_the_interval_of_repeated_runs_knows_of_their_spread() -> None:
     images = np.linspace(20, 30, 50)
-    reference = images[None] + np.array([[-0.1], [0.1]])
-    low, high = bootstrap.interval([images[None]], [reference]) or (0.0, 0.0)
-    assert (low, high) == pytest.approx((-0.1, 0.1)), "both runs are the worse one in a quarter of the resamples"
+    runs, others = np.array([0.1, 0.12, 0.17, 0.05]), np.array([-0.1, 0.1, 0.02])
+    expected = scipy.stats.ttest_ind(runs, others).confidence_interval(bootstrap.LEVEL)
+    method, reference = images + runs[:, None], images + others[:, None]
+    assert bootstrap.interval([method], [reference]) == pytest.approx(tuple(expected), abs=5e-3)
     assert bootstrap.interval([images[None]], [images[None]]) == (0, 0)
+
+
+def test_a_single_run_is_believed_to_vary_like_those_that_it_is_compared_with() -> None:
+    images = np.linspace(20, 30, 50)
+    reference = images + np.array([[-0.1], [0.1]])
+    low, high = bootstrap.interval([images[None]], [reference]) or (0.0, 0.0)
+    half = scipy.stats.t.ppf(0.975, df=1) * np.sqrt(0.02 * (1 + 1 / 2))
+    assert (low, high) == pytest.approx((-half, half), rel=0.1)
 
 
 def test_the_interval_over_test_sets_weighs_them_alike() -> None:

@@ -63,6 +63,21 @@ def test_a_damaged_line_of_the_records_is_named(tmp_path: Path) -> None:
     assert error == f"error: {metrics}: line 2 is damaged; without that line the task goes on"
 
 
+def test_records_whose_checkpoints_are_gone_are_not_written_over(tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"total_iter": 10})
+    run.finish()
+    before = {name: (run.task / name).read_bytes() for name in ("metrics.jsonl", "timing.jsonl", "train.log")}
+    away = run.models.rename(tmp_path / "away")
+    process = run.start()
+    process.join()
+    assert process.exitcode == 2
+    error = run.output.read_text().splitlines()[-1]
+    assert error.startswith(f"error: {run.task}: its records tell of 10 iterations, but {run.models} has no checkpoint")
+    assert {name: (run.task / name).read_bytes() for name in before} == before
+    away.rename(run.models)
+    run.finish()
+
+
 def test_skipped_iterations_stay_skipped_when_the_run_is_resumed(tmp_path: Path) -> None:
     outcome = poison(tmp_path, count=3, seed=1)
     assert outcome.injected >= 3

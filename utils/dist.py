@@ -15,11 +15,11 @@ from utils.errors import UserError
 
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=6)  # while the main process makes LR images or stores of a whole dataset
-PEER_IS_GONE = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)
+COMMUNICATION = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)
 
 
 class LostProcessError(UserError):
-    """One of the processes has ended, and the others cannot do without."""
+    """The processes do not reach each other, most often since one of them has ended."""
 
 
 @contextmanager
@@ -28,16 +28,17 @@ def processes() -> Iterator[torch.device]:
 
     Raises:
         UserError: there are more processes than GPUs.
-        LostProcessError: another process has ended.
+        LostProcessError: the others are not reached.
     """
     device = start()
     try:
         yield device
     except RuntimeError as error:
-        if not PEER_IS_GONE.search(str(error)):
+        if not COMMUNICATION.search(str(error)):
             raise
         raise LostProcessError(
-            f"process {rank()} has lost another one, and torchrun's summary says which ended first ({error})"
+            f"process {rank()} does not reach the others; if one has ended, torchrun's summary says which was first "
+            f"({str(error).splitlines()[0]})"
         ) from error
     stop()
 

@@ -1,8 +1,11 @@
-"""Where iterations were made: `environment.jsonl` has a line for each start of a run that others built upon.
+"""Where iterations were made, and by which teacher.
 
-A report reads it, perhaps on another machine and long after.
+`environment.jsonl` has a line for each start of a run that others built upon. A report reads it, perhaps on another
+machine and long after.
 """
 
+import hashlib
+import logging
 import platform
 import shlex
 import subprocess
@@ -17,6 +20,8 @@ import torch
 from utils import dist
 from utils.logger import Journal
 from utils.machine import machine_name
+
+logger = logging.getLogger(__name__)
 
 CODE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "timm", "numpy", "opencv-python", "scikit-image")  # those that decide the figures
@@ -53,8 +58,16 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def record_environment(folder: Path, *, step: int, device: torch.device) -> None:
-    """Note in a task folder that the iterations after `step` are made here; starts that came to nothing go."""
+def record_environment(folder: Path, *, step: int, device: torch.device, teacher: Path | None) -> None:
+    """Note in a task folder that the iterations after `step` are made here; starts that came to nothing go.
+
+    Args:
+        teacher: the file of its weights, if there is one; the log says so where it is not what it was before.
+    """
     journal = Journal(folder / "environment.jsonl")
     journal.keep(lambda record: record["iter"] < step)
-    journal.write({"iter": step, **environment(device)})
+    sha256 = hashlib.sha256(teacher.read_bytes()).hexdigest() if teacher else None
+    earlier = [record["teacher_sha256"] for record in journal.read() if record.get("teacher_sha256")]
+    if sha256 and earlier and earlier[-1] != sha256:
+        logger.warning("%s: the teacher's weights are not those of the iterations up to %s", teacher, f"{step:,}")
+    journal.write({"iter": step, **environment(device), "teacher_sha256": sha256})

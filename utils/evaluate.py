@@ -18,6 +18,7 @@ from torch import Tensor
 from utils import dist
 from utils.errors import UserError
 from utils.images import imresize, to_image, to_tensor, unit_range, with_channels
+from utils.machine import cores
 from utils.metrics import luma, psnr, psnrb, ssim
 from utils.tiling import PeakBytes, choose_tile, restore_tiled
 
@@ -267,7 +268,7 @@ def comparing_threads(device: torch.device) -> int:
 
     A CPU is busy restoring. Each comparison takes about 200 bytes for each HR pixel.
     """
-    return min(8, torch.get_num_threads()) if device.type == "cuda" else 1
+    return min(8, cores()) if device.type == "cuda" else 1
 
 
 def average(results: Sequence[ImageResult]) -> dict[str, float]:

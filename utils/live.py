@@ -16,14 +16,18 @@ from utils.options import Options
 
 
 class Progress:
-    """How far a run is and how fast, from iteration `step` on; only the main process tells."""
+    """How far a run is and how fast, from iteration `step` on; only the main process tells.
 
-    def __init__(self, options: Options, *, step: int, device: torch.device) -> None:
+    Args:
+        seconds: of training that the iterations up to `step` took.
+    """
+
+    def __init__(self, options: Options, *, step: int, seconds: float, device: torch.device) -> None:
         self.task, self.total, self.device = options.task, options.train.total_iter, device
         self.batch_size = options.datasets.train.dataloader_batch_size
         self.first = self.told = step
-        self.start = self.told_at = time.perf_counter()
-        self.data_seconds = 0.0
+        self.start = time.perf_counter()
+        self.told_seconds, self.data_seconds = seconds, 0.0
         self.bar = tqdm(
             desc=self.task, initial=step, total=self.total, unit="it", dynamic_ncols=True, disable=None
         )  # None: unless it is not a terminal
@@ -33,21 +37,24 @@ class Progress:
         self.bar.update()
         self.data_seconds += data_seconds
 
-    def tell(self, losses: Mapping[str, float], *, step: int) -> None:
-        """Show the speed since it was last told, the share of waiting for data, the memory and, on the bar, losses."""
-        now = time.perf_counter()
-        seconds = max(now - self.told_at, 1e-9)
+    def tell(self, losses: Mapping[str, float], *, step: int, seconds: float) -> None:
+        """Show the speed since it was last told, the share of waiting for data, the memory and, on the bar, losses.
+
+        Args:
+            seconds: of training so far; validation and saving count for the time that is left, not for the speed.
+        """
+        passed = max(seconds - self.told_seconds, 1e-9)
         text = (
-            f"{self.batch_size * (step - self.told) / seconds:.1f} images/s, "
-            f"data wait {self.data_seconds / seconds:.0%}, peak memory {peak_memory(self.device) / 1e9:.1f} GB"
+            f"{self.batch_size * (step - self.told) / passed:.1f} images/s, "
+            f"data wait {self.data_seconds / passed:.0%}, peak memory {peak_memory(self.device) / 1e9:.1f} GB"
         )
         if self.bar.disable:
-            left = (now - self.start) / max(step - self.first, 1) * (self.total - step)
+            left = (time.perf_counter() - self.start) / max(step - self.first, 1) * (self.total - step)
             eta = timedelta(seconds=round(left))
             sys.stdout.write(f"{self.task}: {step:,} of {self.total:,} iterations, ETA {eta}, {text}\n")
             sys.stdout.flush()
         self.bar.set_postfix_str(", ".join([text, *(f"{name} {value:.2e}" for name, value in losses.items())]))
-        self.told, self.told_at, self.data_seconds = step, now, 0.0
+        self.told, self.told_seconds, self.data_seconds = step, seconds, 0.0
 
     def close(self) -> None:
         """Leave the bar as it stands."""

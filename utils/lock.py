@@ -21,7 +21,7 @@ def task_lock(folder: Path) -> Iterator[None]:
     that outlive the run for a moment keep it nor network file systems forget it.
 
     Raises:
-        UserError: another process runs the task.
+        UserError: another process runs the task, or the file system has no locks.
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,6 +35,8 @@ def task_lock(folder: Path) -> Iterator[None]:
                 f"{folder}: {owner or 'another process'} is running this task; "
                 "wait for it to end, or give the task another name"
             ) from error
+        except OSError as error:
+            raise UserError(f"{folder}: nothing can be locked here ({error.strerror}); move path.root") from error
         if owner:
             logger.warning("%s: %s ran this task and did not end properly; going on in its place", folder, owner)
         file.truncate(0)

@@ -1,5 +1,6 @@
-"""The machine that a program runs on: its name and its clock."""
+"""The machine that a program runs on: its cores, its name and its clock."""
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -15,6 +16,11 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
+
+
+def cores() -> int:
+    """How many of the machine's cores this process may use, if the others of its machine use as many."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def machine_name(device: torch.device) -> str:

@@ -31,6 +31,7 @@ class Record:
         step: the iteration that the run continues from; what was recorded of later ones is forgotten.
 
     Raises:
+        UserError: the checkpoints are gone of which the records tell.
         OSError: the folder cannot be written.
     """
 
@@ -40,6 +41,8 @@ class Record:
         self.timing = Journal(self.folder / "timing.jsonl")
         self.log_path = self.folder / "train.log"
         self.folder.mkdir(parents=True, exist_ok=True)
+        if step == 0:
+            self._check_that_nothing_is_lost(options)
         changes: list[str] = []
         if step < options.train.total_iter:  # a run that adds nothing leaves what it finds
             path = self.folder / "options.json"
@@ -52,6 +55,15 @@ class Record:
         for change in changes:
             logger.info("changed after iteration %s: %s", f"{step:,}", change)
         self.board = Board(self.folder / "tensorboard", step=step)
+
+    def _check_that_nothing_is_lost(self, options: Options) -> None:
+        """Refuse to begin anew where records tell of more iterations than a run without a checkpoint can have."""
+        told = max((record["iter"] for record in self.metrics.read()), default=0)
+        if told > options.train.checkpoint_save:
+            raise UserError(
+                f"{self.folder}: its records tell of {told:,} iterations, but {options.models_folder} has no "
+                "checkpoint; put it back, give the task another name, or delete the folder"
+            )
 
     def close(self) -> None:
         """End the log file and TensorBoard's."""

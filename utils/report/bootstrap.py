@@ -1,4 +1,6 @@
-"""How sure a difference of two methods is: the paired bootstrap (Efron and Tibshirani 1993, chapter 13).
+"""How sure a difference of two methods is.
+
+Over images by the paired bootstrap (Efron and Tibshirani 1993, chapter 13), over runs by Student's t.
 
 Shapes: R runs, N images of a test set.
 """
@@ -20,9 +22,9 @@ def shares(rng: np.random.Generator, count: int) -> np.ndarray:
 def interval(method: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> tuple[float, float] | None:
     """The percentile interval of mean(method) - mean(reference), averaged over test sets.
 
-    Both get the same resampled images, drawn within each test set; their runs, where there are several, are resampled
-    independently of each other, and are the same in all test sets. None where a test set has a single image, of which
-    nothing can be resampled.
+    Both get the same resampled images, drawn within each test set. The error of a mean over runs is added as Student's
+    t: resampling would cover far less than `LEVEL`, since there are few runs. None where a test set has a single image,
+    of which nothing can be resampled.
 
     Args:
         method: for each test set the figures of its images, (R, N).
@@ -31,11 +33,30 @@ def interval(method: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> t
     if any(figures.shape[1] < 2 for figures in method):
         return None
     rng = np.random.default_rng(SEED)
-    runs, others = shares(rng, len(method[0])), shares(rng, len(reference[0]))
     of_sets = []
     for ours, theirs in zip(method, reference, strict=True):
-        by_image = runs @ ours - others @ theirs
-        of_sets.append((by_image * shares(rng, ours.shape[1])).sum(axis=1))
-    differences = np.mean(of_sets, axis=0)
+        by_image = ours.mean(axis=0) - theirs.mean(axis=0)
+        of_sets.append(shares(rng, len(by_image)) @ by_image)
+    differences = np.mean(of_sets, axis=0) + errors_of_runs(rng, run_means(method), run_means(reference))
     low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def run_means(figures: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of each run over images and then over test sets, (R,)."""
+    return np.mean([of_set.mean(axis=1) for of_set in figures], axis=0)
+
+
+def errors_of_runs(rng: np.random.Generator, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Draws of the error of mean(ours) - mean(theirs), (RESAMPLES,): of the two-sample t with pooled variance.
+
+    Zero where both are single runs, which do not tell how runs vary.
+
+    Args:
+        ours, theirs: a figure of each run, (R,) and (R',).
+    """
+    freedom = len(ours) + len(theirs) - 2
+    if not freedom:
+        return np.zeros(RESAMPLES)
+    pooled = (ours.var() * len(ours) + theirs.var() * len(theirs)) / freedom
+    return rng.standard_t(freedom, RESAMPLES) * np.sqrt(pooled * (1 / len(ours) + 1 / len(theirs)))

@@ -21,11 +21,11 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 def how_differences(methods: Sequence[Method]) -> str:
     """What the intervals are and of what, for the reader to judge."""
-    what = "images, and over the runs of a method" if any(len(m.tasks) > 1 for m in methods) else "images"
+    runs = "; over runs, Student's t of pooled variance" if any(len(m.tasks) > 1 for m in methods) else ""
     return (
         f"Difference to {methods[0].name} of the means over the same images, and its {bootstrap.LEVEL:.0%} interval: "
-        f"paired bootstrap over {what}, {bootstrap.RESAMPLES:,} resamples, seed {bootstrap.SEED}, percentiles, "
-        "which are too narrow where there are few images."
+        f"paired bootstrap over images, {bootstrap.RESAMPLES:,} resamples, seed {bootstrap.SEED}, percentiles, "
+        f"which are too narrow where there are few images{runs}."
     )
 
 

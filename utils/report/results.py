@@ -143,7 +143,7 @@ def difference_rows(methods: Sequence[Method]) -> Rows:
 
 
 def difference(key: str, method: Sequence[Judged], reference: Sequence[Judged]) -> str:
-    """`+0.031 [+0.010, +0.050]`: the difference of the means over test sets, and its bootstrap interval."""
+    """`+0.031 [+0.010, +0.050]`: the difference of the means over test sets, and its interval."""
     ours, theirs = ([of_set.figures[key] for of_set in judged] for judged in (method, reference))
     mean = np.mean([a.mean() - b.mean() for a, b in zip(ours, theirs, strict=True)])
     text, *ends = (f"{value:+.{FIGURES[key]}f}" for value in (mean, *(interval(ours, theirs) or ())))
