@@ -102,10 +102,16 @@ def test_a_file_of_the_study_has_the_values_of_the_table(path: Path) -> None:
 
 
 def test_the_files_of_the_study_differ_only_in_what_is_compared() -> None:
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "swinir_student": {"train.distillation_type": "none"},
         "swinir_student_distill_response": {"train.distillation_type": "response"},
         "swinir_student_distill_feature": {"train.distillation_type": "feature"},
+        "swinir_student_distill_best": {
+            "train.distillation_type": "feature",
+            "train.feature_pairs": None,
+            "train.feature_translator": "student",
+            "train.balance_losses": True,
+        },
     }
     by_task = {values["task"]: values for values in (flat(load(path).model_dump()) for path in STUDY)}
     alone = by_task["swinir_student"]
@@ -114,7 +120,7 @@ def test_the_files_of_the_study_differ_only_in_what_is_compared() -> None:
 
 def test_every_option_file_builds_its_networks() -> None:
     files = sorted((ROOT / "options").rglob("*.json"))
-    assert len(files) >= 10
+    assert len(files) >= 12
     for path in files:
         check_networks(load(path))
 
@@ -130,7 +136,8 @@ def test_the_files_of_the_small_scale_study_differ_only_in_what_they_compare() -
     files = (folder / path.name for path in STUDY)
     first, *others = (flat(load(path).model_dump(exclude_unset=True)) for path in files)
     taught = {"task", "path.pretrained_netTeacher", "netTeacher.net_type", "netTeacher.upscale", "netTeacher.in_chans"}
-    allowed = taught | {f"train.{key}" for key in ("distillation_type", "teacher", "feature_pairs")}
+    compared = ("distillation_type", "teacher", "feature_pairs", "feature_translator", "balance_losses")
+    allowed = taught | {f"train.{key}" for key in compared}
     for other in others:
         assert {key for key in first | other if first.get(key) != other.get(key)} - {"netTeacher.features"} <= allowed
 

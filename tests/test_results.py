@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from utils.option_file import load
 from utils.report import __main__ as report
 
 RESULTS = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
@@ -30,6 +31,14 @@ def test_the_tables_are_those_of_the_records(
     report.main()
     following = re.split("\n##+ ", RESULTS.split(f"python -m utils.report {folders}\n")[1])[0]
     assert table_lines((tmp_path / "report" / "table.md").read_text(encoding="utf-8")) == table_lines(following)
+
+
+def test_the_best_option_file_is_what_was_run() -> None:
+    records = [load(ROOT / "docs" / "study" / f"C_side_balanced{seed}" / "options.json") for seed in ("", "_1", "_2")]
+    best = load(ROOT / "options" / "study" / "train_swinir_student_distill_best.json")
+    for seed, record in enumerate(records):
+        train = best.train.model_copy(update={"manual_seed": seed})
+        assert record == best.model_copy(update={"task": record.task, "train": train})
 
 
 def test_the_records_name_no_folder_of_the_machine() -> None:
