@@ -131,7 +131,7 @@ def decoded(files: Sequence[Path], *, channels: int, folder: Path, label: str) -
             raise UserError(f"{files[index]}: its header says {shapes[index]}, but its pixels are {image.shape}")
         return image
 
-    store.build(decode, threads=len(os.sched_getaffinity(0)), title=label)
+    store.build(decode, threads=len(os.sched_getaffinity(0)), title=label)  # other processes wait meanwhile
     remove_outdated(store, label)
     return store
 

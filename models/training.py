@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,13 @@ class Training:
         """
         if dist.is_main():
             self.record = self._start_record()
-            self.progress = Progress(self.options, step=self.model.step, seconds=self.seconds, device=self.model.device)
+            self.progress = Progress(
+                self.options,
+                step=self.model.step,
+                seconds=self.seconds,
+                data_seconds=self.data_seconds,
+                device=self.model.device,
+            )
         try:
             with self.interrupt.deferred():
                 self._iterate()
@@ -103,8 +108,7 @@ class Training:
         record = Record(self.options, step=self.model.step)
         self.seconds, self.data_seconds = record.seconds()
         if self.model.step < self.options.train.total_iter:
-            weights = self.options.path.pretrained_netTeacher if self.model.teacher else None
-            teacher = None if weights is None else Path(weights)
+            teacher = self.options.path.pretrained_netTeacher if self.model.teacher else None
             record_environment(
                 self.options.task_folder, step=self.model.step, device=self.model.device, teacher=teacher
             )
@@ -153,7 +157,7 @@ class Training:
         losses = self.model.train_step(batch)
         self.data_seconds += loaded - start
         if self.progress:
-            self.progress.advance(data_seconds=loaded - start)
+            self.progress.advance()
         self.seconds += time.perf_counter() - start
         return losses
 
@@ -170,7 +174,7 @@ class Training:
             self.record.losses(named, epoch=self._epoch, step=step, lr=learning_rate(self.options.train, step))
             self.record.time(step=step, seconds=self.seconds, data_seconds=self.data_seconds)
             if self.progress:
-                self.progress.tell(named, step=step, seconds=self.seconds)
+                self.progress.tell(named, step=step, seconds=self.seconds, data_seconds=self.data_seconds)
 
     def _report_skipped(self) -> None:
         model, limit = self.model, self.options.train.max_bad_steps

@@ -31,7 +31,7 @@ def test_a_teacher_that_became_another_is_noticed(tmp_path: Path, caplog: pytest
     for step, weights in ((0, b"first"), (5, b"first"), (9, b"second")):
         assert caplog.messages == []
         teacher.write_bytes(weights)
-        record_environment(tmp_path, step=step, device=CPU, teacher=teacher)
+        record_environment(tmp_path, step=step, device=CPU, teacher=str(teacher))
     assert caplog.messages == [f"{teacher}: the teacher's weights are not those of the iterations up to 9"]
 
 

@@ -50,9 +50,8 @@ def test_without_a_terminal_plain_lines_tell_speed_and_end_but_not_in_the_log_fi
 
 def test_the_speed_is_that_of_training_alone(raw_options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     options = Options.model_validate(raw_options)
-    progress = Progress(options, step=10, seconds=100.0, device=torch.device("cpu"))
-    progress.advance(data_seconds=0.5)
-    progress.tell({}, step=12, seconds=102.0)
+    progress = Progress(options, step=10, seconds=100.0, data_seconds=1.0, device=torch.device("cpu"))
+    progress.tell({}, step=12, seconds=102.0, data_seconds=1.5)
     progress.close()
     assert f", {options.datasets.train.dataloader_batch_size:.1f} images/s, data wait 25%, " in capsys.readouterr().out
 

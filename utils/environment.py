@@ -4,7 +4,6 @@
 machine and long after.
 """
 
-import hashlib
 import logging
 import platform
 import shlex
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from utils import dist
+from utils.checkpoint_sets import checksum
 from utils.logger import Journal
 from utils.machine import machine_name
 
@@ -58,7 +58,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def record_environment(folder: Path, *, step: int, device: torch.device, teacher: Path | None) -> None:
+def record_environment(folder: Path, *, step: int, device: torch.device, teacher: str | None) -> None:
     """Note in a task folder that the iterations after `step` are made here; starts that came to nothing go.
 
     Args:
@@ -66,7 +66,7 @@ def record_environment(folder: Path, *, step: int, device: torch.device, teacher
     """
     journal = Journal(folder / "environment.jsonl")
     journal.keep(lambda record: record["iter"] < step)
-    sha256 = hashlib.sha256(teacher.read_bytes()).hexdigest() if teacher else None
+    sha256 = checksum(Path(teacher).read_bytes()) if teacher else None
     earlier = [record["teacher_sha256"] for record in journal.read() if record.get("teacher_sha256")]
     if sha256 and earlier and earlier[-1] != sha256:
         logger.warning("%s: the teacher's weights are not those of the iterations up to %s", teacher, f"{step:,}")

@@ -19,34 +19,37 @@ class Progress:
     """How far a run is and how fast, from iteration `step` on; only the main process tells.
 
     Args:
-        seconds: of training that the iterations up to `step` took.
+        seconds, data_seconds: of training, and of waiting for data among them, that the iterations up to `step` took.
     """
 
-    def __init__(self, options: Options, *, step: int, seconds: float, device: torch.device) -> None:
+    def __init__(
+        self, options: Options, *, step: int, seconds: float, data_seconds: float, device: torch.device
+    ) -> None:
         self.task, self.total, self.device = options.task, options.train.total_iter, device
         self.batch_size = options.datasets.train.dataloader_batch_size
         self.first = self.told = step
         self.start = time.perf_counter()
-        self.told_seconds, self.data_seconds = seconds, 0.0
+        self.told_seconds, self.told_data_seconds = seconds, data_seconds
         self.bar = tqdm(
             desc=self.task, initial=step, total=self.total, unit="it", dynamic_ncols=True, disable=None
         )  # None: unless it is not a terminal
 
-    def advance(self, *, data_seconds: float) -> None:
-        """One more iteration, of which `data_seconds` were spent waiting for its batch."""
+    def advance(self) -> None:
+        """One more iteration."""
         self.bar.update()
-        self.data_seconds += data_seconds
 
-    def tell(self, losses: Mapping[str, float], *, step: int, seconds: float) -> None:
+    def tell(self, losses: Mapping[str, float], *, step: int, seconds: float, data_seconds: float) -> None:
         """Show the speed since it was last told, the share of waiting for data, the memory and, on the bar, losses.
 
         Args:
-            seconds: of training so far; validation and saving count for the time that is left, not for the speed.
+            seconds, data_seconds: of training, and of waiting for data among them, so far; validation and saving count
+                for the time that is left, not for the speed.
         """
         passed = max(seconds - self.told_seconds, 1e-9)
+        waited = data_seconds - self.told_data_seconds
         text = (
             f"{self.batch_size * (step - self.told) / passed:.1f} images/s, "
-            f"data wait {self.data_seconds / passed:.0%}, peak memory {peak_memory(self.device) / 1e9:.1f} GB"
+            f"data wait {waited / passed:.0%}, peak memory {peak_memory(self.device) / 1e9:.1f} GB"
         )
         if self.bar.disable:
             left = (time.perf_counter() - self.start) / max(step - self.first, 1) * (self.total - step)
@@ -54,7 +57,7 @@ class Progress:
             sys.stdout.write(f"{self.task}: {step:,} of {self.total:,} iterations, ETA {eta}, {text}\n")
             sys.stdout.flush()
         self.bar.set_postfix_str(", ".join([text, *(f"{name} {value:.2e}" for name, value in losses.items())]))
-        self.told, self.told_seconds, self.data_seconds = step, seconds, 0.0
+        self.told, self.told_seconds, self.told_data_seconds = step, seconds, data_seconds
 
     def close(self) -> None:
         """Leave the bar as it stands."""
