@@ -12,7 +12,7 @@ from utils.evaluate import ImageResult, average, bicubic, compare
 from utils.images import read_image, to_image, to_tensor, unit_range
 from utils.option_datasets import TestSet
 from utils.options import Options
-from utils.report.bootstrap import interval
+from utils.report.bootstrap import interval, run_means
 from utils.report.tasks import Judged, Method, Task, all_tasks, progress, test_sets
 from utils.tables import LABELS, formatted
 
@@ -111,7 +111,7 @@ def figure_rows(methods: Sequence[Method]) -> Rows:
             runs = {"manual_seed": NONE, "iterations": NONE}
             rows.append({"test set": scope, "method": name, **formatted(means), **runs})
         for method, judged in shown:
-            of_runs = {key: np.mean([of_set.figures[key].mean(axis=1) for of_set in judged], axis=0) for key in FIGURES}
+            of_runs = {key: run_means([of_set.figures[key] for of_set in judged]) for key in FIGURES}
             texts = formatted({key: float(runs.mean()) for key, runs in of_runs.items()})
             seeds = ", ".join(str(task.options.train.manual_seed) for task in judged[0].tasks)
             iterations = progress(judged[0].iteration, method.tasks[0].options)
