@@ -28,6 +28,7 @@ from utils.errors import UserError, exit_on_user_error
 from utils.evaluate import ImageResult, Restore, comparing_threads, evaluate, own_share, restore_alike, restorer
 from utils.images import write_image
 from utils.logger import log_to_terminal
+from utils.metrics import judged_border
 from utils.option_file import load, load_beside
 from utils.restoration_tasks import TASKS, task_of_network
 from utils.results import forget_results, results_table, write_results
@@ -137,7 +138,7 @@ def run_set(
         results = evaluate(
             restore,
             images,
-            border=degradation.border,
+            border=judged_border(degradation.scale),
             device=device,
             jpeg=degradation.kind == "jpeg",
             threads=comparing_threads(device),

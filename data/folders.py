@@ -41,7 +41,11 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`; links to folders are not followed, so they cannot lead in a circle."""
+    """Every file below `folder`; links to folders are not followed, so they cannot lead in a circle.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: this folder cannot be read ({error.strerror})") from error
@@ -105,7 +109,11 @@ def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
 
 
 def by_name(folder: Path, *, suffix: str = "", unless: Collection[str] = ()) -> dict[str, Path]:
-    """Image files by their path below `folder`, without extension and, unless it is one of those names, `suffix`."""
+    """Image files by their path below `folder`, without extension and, unless it is one of those names, `suffix`.
+
+    Raises:
+        UserError: as `list_images`, or two have the same name.
+    """
     named: dict[str, Path] = {}
     for path in list_images(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -161,7 +169,8 @@ def derived_folder(folder_H: Path, kind: str, *, cache: Path | None) -> Path:
     if cache is None:
         resolved = folder_H.resolve()
         return resolved.with_name(f"{resolved.name}_{kind}")
-    return cache / "_".join([*folder_H.resolve().parts[1:], kind])
+    resolved = folder_H.resolve()
+    return cache.joinpath(*resolved.parts[1:-1], f"{resolved.name}_{kind}")
 
 
 def lr_folder(folder_H: Path, *, scale: int, cache: Path | None) -> Path:

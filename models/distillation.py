@@ -176,6 +176,9 @@ class Term:
         end: the iteration by which its weight has fallen to 0, linearly from the first in which it counts; None: it
             does not fall.
         charbonnier_eps: of the Charbonnier loss, should it be that.
+
+    Raises:
+        ValueError: it would have fallen to 0 by the first iteration in which it counts.
     """
 
     lossfn_type: str
@@ -183,6 +186,10 @@ class Term:
     start: int = 0
     end: int | None = None
     charbonnier_eps: float = 1e-9
+
+    def __post_init__(self) -> None:
+        if self.end is not None and self.end <= self.start + 1:
+            raise ValueError(f"a weight that falls to 0 by iteration {self.end:,} leaves none after {self.start:,}")
 
     def weight_at(self, step: int) -> float:
         """Its weight in iteration `step`; the first iteration is 1."""
@@ -204,8 +211,8 @@ class Objective:
         l_g_L1: student's image against the ground truth.
         l_g_distill: student's image against the teacher's.
         l_g_feature: student's features against the teacher's, one of them translated, summed over the pairs.
-        balance: the mean over the processes, by which the two others are scaled to the size of l_g_L1, in each
-            iteration, before they are weighted; None: they are not.
+        mean_over_processes: if given, the two others are scaled to the size of l_g_L1, in each iteration, before they
+            are weighted; sizes are those of the whole batch, so processes have to share them.
 
     Raises:
         ValueError: no loss has a weight in some iteration, or there is no l_g_L1 to scale to.
@@ -217,15 +224,15 @@ class Objective:
         *,
         l_g_distill: Term | None = None,
         l_g_feature: Term | None = None,
-        balance: Callable[[Tensor], Tensor] | None = None,
+        mean_over_processes: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         terms = {"l_g_L1": l_g_L1, "l_g_distill": l_g_distill, "l_g_feature": l_g_feature}
         self.terms = {name: term for name, term in terms.items() if term is not None and term.weight > 0}
-        self.balance = balance
+        self.mean_over_processes = mean_over_processes
         for step in sorted({1, *(term.end for term in self.terms.values() if term.end is not None)}):
             if not self.active(step):
                 raise ValueError(f"no loss has a weight above 0 in iteration {step:,}")
-        if balance and "l_g_L1" not in self.terms:
+        if mean_over_processes and "l_g_L1" not in self.terms:
             raise ValueError("the losses cannot be balanced with an l_g_L1 of weight 0")
 
     def active(self, step: int) -> dict[str, Term]:
@@ -260,12 +267,12 @@ class Objective:
         }
         active = self.active(step)
         losses = {
-            name: torch.stack([term(full(x), full(y)) for x, y in compared[name]]).sum()
+            name: torch.stack([term(as_float32(x), as_float32(y)) for x, y in compared[name]]).sum()
             for name, term in active.items()
         }
         weighted = torch.stack([active[name].weight_at(step) * loss for name, loss in losses.items()])
-        if self.balance:
-            sizes = self.balance(torch.stack(list(losses.values())).detach())
+        if self.mean_over_processes:
+            sizes = self.mean_over_processes(torch.stack(list(losses.values())).detach())
             weighted = weighted * (sizes[0] / sizes.clamp_min(TINY))  # the first is l_g_L1
         return losses | {"G_loss": weighted.sum()}
 
@@ -280,12 +287,12 @@ class Objective:
             notes = [f"{term.lossfn_type}({between[name]})"]
             notes += [f"after {term.start:,} iterations"] if term.start else []
             notes += [f"falling to 0 in iteration {term.end:,}"] if term.end is not None else []
-            notes += ["scaled to l_g_L1"] if self.balance and name != "l_g_L1" else []
+            notes += ["scaled to l_g_L1"] if self.mean_over_processes and name != "l_g_L1" else []
             return f"{term.weight:g} * {name} [{', '.join(notes)}]"
 
         return "G_loss = " + " + ".join(describe(name, term) for name, term in self.terms.items())
 
 
-def full(x: Tensor) -> Tensor:
+def as_float32(x: Tensor) -> Tensor:
     """bfloat16 as float32, so that losses are not rounded; other precisions as they are."""
     return x.float() if x.dtype == torch.bfloat16 else x

@@ -36,6 +36,7 @@ from utils import checkpoint, checkpoint_sets, dist
 from utils.errors import UserError
 from utils.evaluate import Dataset, ImageResult, OnImage, Restore, comparing_threads, evaluate, restorer
 from utils.images import unit_range
+from utils.metrics import judged_border
 from utils.options import Options, TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class ModelPlain:
         step: iterations done.
         bad_steps: how many of them, up to the last, were skipped in a row.
         faults: the crops for which the last one was skipped.
-        part: makes a context for each named part of a step, so that profilers see it.
+        timed: makes a context for each named part of a step, so that profilers see it.
 
     Raises:
         UserError: networks and options do not go together, or the teacher cannot be loaded.
@@ -84,7 +85,7 @@ class ModelPlain:
             fused=True,
         )
         self.average = get_ema_multi_avg_fn(options.train.E_decay)
-        self.part: Callable[[str], AbstractContextManager[Any]] = record_function
+        self.timed: Callable[[str], AbstractContextManager[Any]] = record_function
 
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """One iteration on this process's part of a batch; `L` and, if any, `Z` (B, C, H, W), `H` (B, C, s*H, s*W).
@@ -97,24 +98,24 @@ class ModelPlain:
         step = self.step + 1
         self._seed(step)
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.options.train, step)
-        with self.part("batch to device"):
+        with self.timed("batch to device"):
             lr_image, hr_image = self._on_device(batch["L"]), self._on_device(batch["H"])
             if "Z" in batch and self.objective.needs_teacher(step):
                 lr_image = torch.cat([lr_image, self._on_device(batch["Z"])])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.train.amp == "bf16"):
-            with self.part("teacher"):
+            with self.timed("teacher"):
                 taught = self._ask_teacher(batch, lr_image, step) if self.objective.needs_teacher(step) else None
-            with self.part("student"):
+            with self.timed("student"):
                 features = taught.features if taught and self.objective.needs_features(step) else None
                 answered = self.parallel(lr_image, features)
-        with self.part("losses"):
+        with self.timed("losses"):
             losses = self.objective(answered, taught, hr_image, step)
-        with self.part("backward"):
+        with self.timed("backward"):
             self.optimizer.zero_grad(set_to_none=True)
             losses["G_loss"].backward()
             norm = nn.utils.get_total_norm([p.grad for p in self.trainable.parameters() if p.grad is not None])
             finite = not dist.any_process(not torch.isfinite(losses["G_loss"] + norm))  # waits for the device, once
-        with self.part("optimizer and EMA"):
+        with self.timed("optimizer and EMA"):
             if finite:
                 self._update(norm)
         self.bad_steps = 0 if finite else self.bad_steps + 1
@@ -179,7 +180,7 @@ class ModelPlain:
                     peak_bytes=partial(peak_bytes, network),
                 ),
                 dataset,
-                border=self.options.border,
+                border=judged_border(self.options.scale),
                 device=self.device,
                 batch_pixels=VALIDATION_PIXELS if self.device.type == "cuda" else 0,
                 threads=comparing_threads(self.device),
@@ -237,12 +238,11 @@ class ModelPlain:
             return
         self.step, state = found
         self.bad_steps = state["bad_steps"]
-        compared = state.get("compares", {})  # checkpoints of earlier versions do not say
         for key, value in self._compares().items():
-            if compared.get(key, value) != value:
+            saved = state["compares"][key]
+            if saved != value:
                 raise UserError(
-                    f"train.{key}: {folder} holds a run with {compared[key]!r}, not {value!r}; give the task another "
-                    "name"
+                    f"train.{key}: {folder} holds a run with {saved!r}, not {value!r}; give the task another name"
                 )
         for label, module in self.parts().items():
             load_pretrained(module, str(checkpoint_sets.part_path(folder, self.step, label)))
@@ -277,7 +277,11 @@ def learning_rate(train: TrainOptions, step: int) -> float:
 
 
 def define_objective(train: TrainOptions) -> Objective:
-    """The losses of an option file."""
+    """The losses of an option file.
+
+    Raises:
+        UserError: as `Objective`'s ValueError.
+    """
     term = partial(Term, charbonnier_eps=train.G_charbonnier_eps)
     distill = term(
         train.distill_lossfn_type, train.distill_lossfn_weight, train.start_distill_iter, train.end_distill_iter
@@ -290,7 +294,7 @@ def define_objective(train: TrainOptions) -> Objective:
             term(train.G_lossfn_type, train.G_lossfn_weight),
             l_g_distill=distill if train.distillation_type in ("response", "feature") else None,
             l_g_feature=feature if train.distillation_type == "feature" else None,
-            balance=dist.mean if train.balance_losses else None,
+            mean_over_processes=dist.mean if train.balance_losses else None,
         )
     except ValueError as error:
         raise UserError(f"train: {error}") from error

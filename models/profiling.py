@@ -52,7 +52,7 @@ def profile_steps(model: ModelPlain, batches: Iterator[Mapping[str, Any]], *, st
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if model.device.type == "cuda" else [])
     for _ in range(WARM_UP):
         model.train_step(next(batches))
-    model.part = stopwatch = Stopwatch(model.device)
+    model.timed = stopwatch = Stopwatch(model.device)
     with profile(activities=activities) as profiler:
         for _ in range(steps):
             with stopwatch("data wait"):

@@ -190,10 +190,10 @@ class TestBicubicLR:
     def test_two_datasets_do_not_share_a_folder_of_the_cache(self, tmp_path: Path) -> None:
         folders = {
             derived_folder(tmp_path / name / "HR", kind, cache=tmp_path / "cache")
-            for name in ("Set5", "Set14")
+            for name in ("Set5", "Set14", "my_set", "my")
             for kind in ("LR_bicubic", "stores")
-        }
-        assert len(folders) == 4
+        } | {derived_folder(tmp_path / "my" / "set_HR", "stores", cache=tmp_path / "cache")}
+        assert len(folders) == 9
 
     @pytest.mark.parametrize("blocked", ["HR_LR_bicubic", "HR_LR_bicubic/X4"])
     def test_a_file_that_stands_in_the_way_is_reported_with_the_way_out(

@@ -118,10 +118,12 @@ def test_a_weight_falls_linearly_from_where_its_loss_joins_to_its_end() -> None:
     assert "8 * l_g_distill [l1(student, teacher), after 2 iterations, falling to 0 in iteration 5]" in str(objective)
     with pytest.raises(ValueError, match="no loss has a weight above 0 in iteration 6"):
         Objective(Term("l1", 0.0), l_g_distill=Term("l1", 1.0, end=6))
+    with pytest.raises(ValueError, match="falls to 0 by iteration 3 leaves none after 2"):
+        Term("l1", 1.0, start=2, end=3)
 
 
 def test_balanced_losses_have_the_size_of_l_g_l1_and_gradients_of_their_own() -> None:
-    objective = Objective(L1, l_g_distill=Term("l2", 0.5), l_g_feature=Term("l1", 3.0), balance=torch.clone)
+    objective = Objective(L1, l_g_distill=Term("l2", 0.5), l_g_feature=Term("l1", 3.0), mean_over_processes=torch.clone)
     trainable, teacher = fake_trainable()
     losses = fake_losses(objective, 1, trainable, teacher)
     torch.testing.assert_close(losses["G_loss"], (1 + 0.5 + 3) * losses["l_g_L1"])
@@ -134,7 +136,7 @@ def test_balanced_losses_have_the_size_of_l_g_l1_and_gradients_of_their_own() ->
     fake_losses(Objective(L1, l_g_feature=L1), 1, trainable, teacher)["l_g_feature"].backward()
     torch.testing.assert_close(weight.grad, balanced)
     with pytest.raises(ValueError, match="cannot be balanced with an l_g_L1 of weight 0"):
-        Objective(Term("l1", 0.0), l_g_distill=L1, balance=torch.clone)
+        Objective(Term("l1", 0.0), l_g_distill=L1, mean_over_processes=torch.clone)
 
 
 def test_inputs_without_ground_truth_are_compared_with_the_teacher_alone() -> None:

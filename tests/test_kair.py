@@ -22,6 +22,7 @@ from tests.runs import equal
 from utils.errors import UserError
 from utils.evaluate import evaluate
 from utils.images import jpeg_round_trip, to_image, write_image
+from utils.metrics import judged_border
 from utils.option_file import load
 from utils.report.results import figure_rows
 from utils.report.tasks import read_methods
@@ -215,7 +216,7 @@ def test_the_input_of_denoising_has_the_psnr_of_its_noise_over_the_whole_image(s
         expected = 20 * np.log10(255 / sigma)
         assert 20 * np.log10(255 / error.square().mean().sqrt()) == pytest.approx(expected, abs=0.15)
     # As it is judged, the input is rounded and clipped, and nothing of its border is left out.
-    results = evaluate(lambda image: image, tests, border=options.border, device=torch.device("cpu"))
+    results = evaluate(lambda image: image, tests, border=judged_border(options.scale), device=torch.device("cpu"))
     for item, result in zip(items, results, strict=True):
         judged = to_image(item["L"]).astype(float) - item["H"].permute(1, 2, 0).numpy()
         assert result.psnr == pytest.approx(10 * np.log10(255**2 / np.square(judged).mean()))

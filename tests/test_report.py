@@ -268,13 +268,17 @@ def test_a_run_with_the_options_and_the_seed_of_another_is_no_repetition(runs: P
     assert [row["method"] for row in tables(text)[0]] == ["bicubic", "alone_seed*", "recoded"]
 
 
-def test_methods_of_one_name_are_told_apart_by_their_folders(runs: Path, tmp_path: Path) -> None:
-    after, before = runs / "alone_seed0", tmp_path / "before"
+def test_tasks_of_one_name_are_told_apart_by_their_folders(runs: Path, tmp_path: Path) -> None:
+    after, before = runs / "feature", tmp_path / "before"
     shutil.copytree(after, before)
-    _, text = make_report(tmp_path / "report", after, before)
-    names = [f"alone_seed0 ({folder})" for folder in (after, before)]
-    assert [row["method"] for row in tables(text)[0]] == ["bicubic", *names]
-    assert len(list((tmp_path / "report" / "figures").glob("*_before.png"))) == 3
+    page, text = make_report(tmp_path / "report", after, before)
+    names = [f"feature ({folder})" for folder in (after, before)]
+    figures, _, cost = tables(text)
+    assert [row["method"] for row in figures] == ["bicubic", *names]
+    assert [row["task"] for row in cost] == names
+    assert all(f"<summary>{name}: iteration 10</summary>" in page for name in names)
+    files = {path.name for path in (tmp_path / "report" / "figures").glob("*_before*.png")}
+    assert len(files) == 3 + 2 * 2 + 1  # images, both maps of two pairs, and their LR window
 
 
 def test_runs_that_were_never_judged_at_the_same_iteration_have_no_figures(runs: Path, tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ def luma(image: np.ndarray) -> np.ndarray:
     return rgb2ycbcr(image)[..., :1] if image.shape[2] == 3 else image.astype(np.float64)
 
 
+def judged_border(scale: int) -> int:
+    """HR pixels on each side that papers leave out for an enlargement by `scale`: none where nothing is enlarged."""
+    return scale if scale > 1 else 0
+
+
 def cut_border(image: np.ndarray, border: int) -> np.ndarray:
     """Remove `border` pixels on each side."""
     return image[border : image.shape[0] - border, border : image.shape[1] - border]

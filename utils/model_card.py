@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from utils.logger import Journal
+from utils.metrics import judged_border
 from utils.options import Options
 from utils.restoration_tasks import SR_TASKS
 from utils.tables import LABELS, formatted, markdown
@@ -104,7 +105,7 @@ def model_card(
         name=name,
         parameters=parameters,
         scale=scale,
-        border=scale if scale > 1 else 0,
+        border=judged_border(scale),
         channels=channels,
         mode="RGB" if channels == 3 else "L",
         iteration=f"{int(iteration):,}" if iteration.isdecimal() else "",

@@ -251,11 +251,6 @@ class Options(Section):
         return self._notes
 
     @property
-    def border(self) -> int:
-        """HR pixels on each side that are not judged, as papers leave them out: none where nothing is enlarged."""
-        return self.scale if self.scale > 1 else 0
-
-    @property
     def task_folder(self) -> Path:
         """Where everything that this experiment writes goes."""
         return Path(self.path.root) / self.task

@@ -3,7 +3,6 @@
 Images are (H, W, C) uint8.
 """
 
-import re
 from collections.abc import Sequence
 
 import cv2
@@ -12,23 +11,23 @@ import numpy as np
 from utils.evaluate import ImageResult
 from utils.images import encode, read_image
 from utils.metrics import luma, psnr
-from utils.report.picture import Picture, Strip
+from utils.report.picture import Picture, Strip, file_name
 from utils.report.results import baseline_image, baseline_name, hr_image, judgements, missing_image
-from utils.report.tasks import Judged, Method
+from utils.report.tasks import Judged, Method, Task
 
 CROP = 96  # height and width of the windows, in HR pixels
 MAX_IMAGES = 3  # of each test set
 FRAME = (213, 94, 0)  # Okabe and Ito's vermilion
-BETWEEN_WORDS = re.compile(r"[^\w.+-]+")
 Window = tuple[slice, slice]
 
 
 def comparisons(methods: Sequence[Method], dataset: str) -> list[Strip]:
     """Strips of the images of a test set whose PSNR differs most between the methods, each shown by its first run."""
-    shown = [(method, judged) for method, (judged,) in judgements(methods, [dataset])]
-    if not shown:
-        return []
-    return [compare_methods(shown, result, dataset) for result in most_different_images([j for _, j in shown])]
+    judged = [of_set for _, (of_set,) in judgements(methods, [dataset])]
+    return [
+        compare_runs([of_set.tasks[0] for of_set in judged], result, dataset)
+        for result in most_different_images(judged)
+    ]
 
 
 def most_different_images(judged: Sequence[Judged]) -> list[ImageResult]:
@@ -38,13 +37,13 @@ def most_different_images(judged: Sequence[Judged]) -> list[ImageResult]:
     def spread(result: ImageResult) -> float:
         return float(np.ptp([of_method[result.name] for of_method in psnr_y if result.name in of_method]))
 
-    return sorted(judged[0].results[0], key=spread, reverse=True)[:MAX_IMAGES]
+    return sorted(judged[0].results[0], key=spread, reverse=True)[:MAX_IMAGES] if judged else []
 
 
-def compare_methods(shown: Sequence[tuple[Method, Judged]], result: ImageResult, dataset: str) -> Strip:
-    """One image: where the window is, the baseline, every method that kept its image, and the ground truth."""
-    options = shown[0][0].tasks[0].options
-    paths = {method.name: judged.tasks[0].image_path(dataset, result.name) for method, judged in shown}
+def compare_runs(tasks: Sequence[Task], result: ImageResult, dataset: str) -> Strip:
+    """One image: where the window is, the baseline, every task that kept its image, and the ground truth."""
+    options = tasks[0].options
+    paths = {task.name: task.image_path(dataset, result.name) for task in tasks}
     restored = {name: read_image(path, channels=options.n_channels) for name, path in paths.items() if path.is_file()}
     missing = missing_image([result])
     if missing or not restored:
@@ -58,15 +57,18 @@ def compare_methods(shown: Sequence[tuple[Method, Judged]], result: ImageResult,
 
 
 def crops(images: dict[str, np.ndarray], hr: np.ndarray, *, prefix: str) -> list[Picture]:
-    """The pictures of a strip, of images by method, the baseline first: its error chooses a single method's window."""
+    """The pictures of a strip, of images by name, the baseline first: its error chooses a single task's window."""
     competing = list(images.values())
     window = most_different_window(competing[1:] if len(competing) > 2 else competing, hr)
-    where = Picture(f"{prefix}_where.png", encode(framed(hr, window)), "the frame shows the window", ["whole image"])
+    where = Picture(
+        file_name(prefix, "where"), encode(framed(hr, window)), "the frame shows the window", ["whole image"]
+    )
     pictures = [where]
     for name, image in ({"ground truth": hr} | images).items():
         caption = [name] if image is hr else [name, f"{crop_psnr(image[window], hr[window]):.2f} dB"]
-        file = f"{prefix}_{BETWEEN_WORDS.sub('_', name).strip('_')}.png"
-        pictures.append(Picture(file, encode(image[window]), f"window: {', '.join(caption)}", caption))
+        pictures.append(
+            Picture(file_name(prefix, name), encode(image[window]), f"window: {', '.join(caption)}", caption)
+        )
     return pictures
 
 

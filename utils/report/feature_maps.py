@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 
 from utils.images import encode
-from utils.report.picture import Picture, Strip
+from utils.report.picture import Picture, Strip, file_name
 from utils.report.tasks import Method, all_tasks
 
 HOW = {"teacher": ("", ", translated"), "student": (", translated", ", normalised")}  # by who is translated
@@ -34,10 +34,10 @@ def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
         largest = float(np.quantile([student, teacher], BRIGHTEST))
         roles = {f"student's feature {s}{of_student}": student, f"teacher's feature {t}{of_teacher}": teacher}
         for number, (role, values) in enumerate(roles.items()):
-            file = f"{task}_pair_{s}_{t}_{('student', 'teacher')[number]}.png"
+            file = file_name(task, f"pair_{s}_{t}", ("student", "teacher")[number])
             caption = [role, f"0 to {largest:.3g}"]
             pictures.append(Picture(file, encode(coloured(values, largest)), f"feature map of {role}", caption))
-    return [*pictures, Picture(f"{task}_lr.png", encode(maps["image"]), "the LR window", ["LR image"])]
+    return [*pictures, Picture(file_name(task, "lr"), encode(maps["image"]), "the LR window", ["LR image"])]
 
 
 def coloured(values: np.ndarray, largest: float) -> np.ndarray:

@@ -1,10 +1,12 @@
 """A picture of the report: a file for papers, and the same bytes inside the page."""
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+BETWEEN_WORDS = re.compile(r"[^\w.+-]+")
 MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
@@ -27,6 +29,11 @@ class Picture:
     def uri(self) -> str:
         """The picture as a `data:` URI, so that a page needs no other file."""
         return f"data:{MEDIA_TYPES[Path(self.file).suffix]};base64,{b64encode(self.content).decode()}"
+
+
+def file_name(*words: str) -> str:
+    """A name for a PNG file that needs no quotes in a shell."""
+    return "_".join(BETWEEN_WORDS.sub("_", word).strip("_") for word in words) + ".png"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from utils.degradations import of_test_set, reader
 from utils.evaluate import ImageResult, average, bicubic, compare
 from utils.images import read_image, to_image, to_tensor, unit_range
+from utils.metrics import judged_border
 from utils.option_datasets import TestSet
 from utils.options import Options
 from utils.report.bootstrap import interval, run_means
@@ -95,7 +96,7 @@ def baseline_figures(methods: Sequence[Method], dataset: str) -> dict[str, float
     for result in shown[0][1][0].results[0]:
         image = baseline_image(result, options, dataset)
         hr = to_tensor(hr_image(result, options, dataset, image.shape))
-        judged.append(compare(image, {"H": hr, **asdict(result)}, border=options.border))
+        judged.append(compare(image, {"H": hr, **asdict(result)}, border=judged_border(options.scale)))
     return average(judged)
 
 

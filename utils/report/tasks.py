@@ -6,8 +6,8 @@ Shapes: R runs of one method, N images of one test set.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,15 @@ from utils.options import Options
 Points = list[tuple[int, float]]  # iterations and values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """The records of one task folder; those that are not there yet are empty."""
+    """The records of one task folder; those that are not there yet are empty.
 
+    Attributes:
+        name: by which no other task of the report goes.
+    """
+
+    name: str
     folder: Path
     options: Options
     metrics: list[dict[str, Any]]
@@ -45,12 +50,15 @@ class Task:
             Journal(folder / f"{name}.jsonl").read() for name in ("metrics", "timing", "environment")
         )
         cost = folder / "cost.json"
-        return cls(folder, options, metrics, timing, starts, json.loads(cost.read_text()) if cost.exists() else {})
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.options.task
+        return cls(
+            name=options.task,
+            folder=folder,
+            options=options,
+            metrics=metrics,
+            timing=timing,
+            starts=starts,
+            cost=json.loads(cost.read_text()) if cost.exists() else {},
+        )
 
     @property
     def iterations(self) -> int:
@@ -145,23 +153,34 @@ def read_methods(folders: Sequence[Path]) -> list[Method]:
     """
     methods: dict[tuple[str, int], list[Task]] = {}
     seen: Counter[str] = Counter()
-    for folder in {path.resolve(): path for path in folders}.values():
-        task = Task.read(folder)
+    for task in read_tasks({path.resolve(): path for path in folders}.values()):
         with_seed = task.options.model_dump_json(exclude={"task"})
         same = task.options.model_dump_json(exclude={"task": True, "train": {"manual_seed"}})
         methods.setdefault((same, seen[with_seed]), []).append(task)
         seen[with_seed] += 1
-    names = [shared_name([task.name for task in tasks]) for tasks in methods.values()]
+    names = [method_name(tasks) for tasks in methods.values()]
     return [
         Method(name if names.count(name) == 1 else f"{name} ({tasks[0].folder})", tasks)
         for name, tasks in zip(names, methods.values(), strict=True)
     ]
 
 
-def shared_name(names: Sequence[str]) -> str:
-    """The name of a task, or what the names of several begin with and a `*`."""
-    prefix = os.path.commonprefix(names)  # noqa: RUF071 -- of names, so by character
-    return prefix if len(names) == 1 else f"{prefix}*"
+def read_tasks(folders: Collection[Path]) -> list[Task]:
+    """Read task folders; tasks of one name get that of their folder with it.
+
+    Raises:
+        UserError: a folder holds no task.
+    """
+    tasks = [Task.read(folder) for folder in folders]
+    count = Counter(task.name for task in tasks)
+    return [task if count[task.name] == 1 else replace(task, name=f"{task.name} ({task.folder})") for task in tasks]
+
+
+def method_name(tasks: Sequence[Task]) -> str:
+    """The name of a single task, or what the names of several begin with and a `*`."""
+    if len(tasks) == 1:
+        return tasks[0].name
+    return os.path.commonprefix([task.options.task for task in tasks]) + "*"  # noqa: RUF071 -- of names, by character
 
 
 def test_sets(methods: Sequence[Method]) -> list[str]:
