@@ -15,7 +15,8 @@ DEMO_TASKS := demo_A_alone demo_B_response demo_C_feature
 	$(BIN)/pip install --quiet -r requirements-dev.txt
 	touch $@
 
-demo: .venv/installed clean-demo  ## train three toy students, one alone and two of a teacher, and compare them
+# Three toy students, one alone and two from a teacher, compared.
+demo: .venv/installed clean-demo
 	@echo "This demo shows the machinery at toy scale, not results: a few minutes of training on eight images."
 	$(BIN)/python -m data.demo_images
 	$(BIN)/python main_train_student.py --opt options/demo/train_swinir_student.json \
@@ -28,7 +29,7 @@ demo: .venv/installed clean-demo  ## train three toy students, one alone and two
 clean-demo:
 	rm -rf $(addprefix superresolution/,$(DEMO_TASKS)) report/demo trainsets/demo testsets/demo
 
-test: .venv/installed-dev lint  ## lint, type check and tests
+test: .venv/installed-dev lint
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev

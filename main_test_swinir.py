@@ -25,7 +25,7 @@ from models.network_swinir import SwinIR
 from models.select_network import network_with_weights
 from utils import checkpoint, dist
 from utils.errors import UserError, exit_on_user_error
-from utils.evaluate import ImageResult, Restore, comparing_threads, evaluate, own_share, restore_alike, restorer
+from utils.evaluate import ImageResult, Restore, Restorer, comparing_threads, evaluate, own_share, restore_alike
 from utils.images import write_image
 from utils.logger import log_to_terminal
 from utils.metrics import judged_border
@@ -173,14 +173,13 @@ def say(line: str) -> None:
 def main() -> None:
     """Folders, network, then one test set after another."""
     arguments = parse_arguments()
-    with exit_on_user_error():
-        device = dist.start()
+    with exit_on_user_error(), dist.processes() as device:
         log_to_terminal(quiet=True)
         sets = pair_folders(arguments.folder_lq, arguments.folder_gt)
         network, model, own_task = load_network(arguments)
         degradation = choose_degradation(arguments, network, model, own_task)
         images = [define_task_images(degradation, folder_lq=pair.lq, folder_gt=pair.gt) for pair in sets]
-        restore = restorer(
+        restore = Restorer(
             network.to(device),
             scale=degradation.scale,
             window_size=network.window_size,
@@ -197,12 +196,13 @@ def main() -> None:
             place, names = folder / pair.name, pair.result_names()
             if dist.is_main():
                 forget_results(place)
+            restore.automatic_tiles.clear()
             results[pair.name] = run_set(restore, of_set, degradation, names=names, folder=place, device=device)
+            tiles = sorted(set(dist.gather(list(restore.automatic_tiles))))
             if dist.is_main():
-                write_results(results[pair.name], place, settings=settings)
+                write_results(results[pair.name], place, settings=settings | {"automatic_tiles": tiles})
         if dist.is_main():
             say(f"{results_table(results)}restored images and results.json of each set are in {folder}")
-        dist.stop()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
 
-from data.dataset_sr import Crops, SRCrops, define_taught, training_batches
+from data.batches import Crops, training_batches
+from data.dataset_sr import SRCrops, define_taught
 from data.image_check import check_experiments
 from data.select_dataset import TestImages, define_crops, define_tests
 from models.model_plain import ModelPlain, check_networks

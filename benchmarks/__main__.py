@@ -33,7 +33,7 @@ def define_cases(device: torch.device, folder: Path, *, tiny: bool) -> list[case
     small, baby, large = [(1, 3, size, size) for size in ((16, 24, 32) if tiny else (64, 128, 256))]
     png = (256, 320) if tiny else (1356, 2040)
     forward = partial(cases.forward_case, device=device)
-    step = partial(cases.step_case, student=student, batch=batch, device=device)
+    step = partial(cases.step_case, student_arguments=student, batch=batch, device=device)
     fast = "bf16" if device.type == "cpu" else "bf16, compiled"
     crop = student["img_size"]
     return [
@@ -44,12 +44,12 @@ def define_cases(device: torch.device, folder: Path, *, tiny: bool) -> list[case
         forward("SwinIR-M, 128x128", teacher, baby),
         forward("SwinIR-M, 64x64, bf16", teacher, small, amp=True),
         forward("SwinIR-M, 256x256, peak memory", teacher, large, measure="peak_bytes"),
-        step(f"A, {batch} of {crop}x{crop}", teacher=None, kind="none"),
-        step(f"A, {fast}", teacher=None, kind="none", fast=True),
-        step("B, ours with a stored teacher, peer's online", teacher=teacher, kind="response"),
-        step(f"B, {fast}", teacher=teacher, kind="response", fast=True),
-        step("C", teacher=teacher, kind="feature"),
-        step(f"C, {fast}", teacher=teacher, kind="feature", fast=True),
+        step(f"A, {batch} of {crop}x{crop}", teacher_arguments=None, kind="none"),
+        step(f"A, {fast}", teacher_arguments=None, kind="none", fast=True),
+        step("B, ours with a stored teacher, peer's online", teacher_arguments=teacher, kind="response"),
+        step(f"B, {fast}", teacher_arguments=teacher, kind="response", fast=True),
+        step("C", teacher_arguments=teacher, kind="feature"),
+        step(f"C, {fast}", teacher_arguments=teacher, kind="feature", fast=True),
     ]
 
 

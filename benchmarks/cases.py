@@ -23,17 +23,14 @@ from data.image_store import decoded
 from data.sampler import Draw
 from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainable, Translators
 from models.network_swinir import SwinIR
+from models.network_swinir_student import STUDENT as STUDENT_WIDTHS
 from models.select_network import SWINIR_M
 from models.summary import count_flops
 from utils.allocator import keep_freed_memory
 from utils.images import write_image
 
-STUDENT: dict[str, Any] = {
+STUDENT: dict[str, Any] = STUDENT_WIDTHS | {
     "img_size": 48,
-    "embed_dim": 60,
-    "depths": [4] * 4,
-    "num_heads": [6] * 4,
-    "window_size": 8,
     "mlp_ratio": 2,
     "upscale": 4,
     "upsampler": "pixelshuffle",
@@ -43,7 +40,7 @@ PAIRS = [[0, 0], [1, 1], [2, 2], [3, 3]]
 CROPS_A_RUN = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One row: the same work by us and by the peer, what is measured of it, and its FLOPs, if they are known.
 
@@ -101,12 +98,12 @@ def forward_case(
         flops = count_flops(SwinIR(**arguments), channels=3) * shape[2] * shape[3] / 64**2
     build = partial(forward_run, arguments=arguments, shape=shape, device=device)
     return Case(
-        name,
-        partial(build, "ours", amp=amp),
-        partial(build, "peer", amp=False),
-        measure,
-        flops if measure == "seconds" else None,
-        torch.bfloat16 if amp else torch.float32,
+        name=name,
+        ours=partial(build, "ours", amp=amp),
+        peer=partial(build, "peer", amp=False),
+        measure=measure,
+        flops=flops if measure == "seconds" else None,
+        dtype=torch.bfloat16 if amp else torch.float32,
     )
 
 
@@ -125,8 +122,8 @@ def forward_run(who: str, *, arguments: dict[str, Any], shape: tuple[int, ...], 
 def step_case(
     name: str,
     *,
-    student: dict[str, Any],
-    teacher: dict[str, Any] | None,
+    student_arguments: dict[str, Any],
+    teacher_arguments: dict[str, Any] | None,
     kind: str,
     batch: int,
     device: torch.device,
@@ -136,16 +133,23 @@ def step_case(
 
     `fast`, which is ours alone, is bfloat16, and torch.compile on a GPU.
     """
-    build = partial(step_run, student=student, teacher=teacher, kind=kind, batch=batch, device=device)
+    build = partial(
+        step_run,
+        student_arguments=student_arguments,
+        teacher_arguments=teacher_arguments,
+        kind=kind,
+        batch=batch,
+        device=device,
+    )
     dtype = torch.bfloat16 if fast else torch.float32
-    return Case(name, partial(build, "ours", fast=fast), partial(build, "peer", fast=False), dtype=dtype)
+    return Case(name=name, ours=partial(build, "ours", fast=fast), peer=partial(build, "peer", fast=False), dtype=dtype)
 
 
 def step_run(
     who: str,
     *,
-    student: dict[str, Any],
-    teacher: dict[str, Any] | None,
+    student_arguments: dict[str, Any],
+    teacher_arguments: dict[str, Any] | None,
     kind: str,
     batch: int,
     device: torch.device,
@@ -155,12 +159,13 @@ def step_run(
     if who == "ours":
         keep_freed_memory()  # as main_train_student.py does
     compiled = fast and device.type == "cuda"
-    pupil = NETWORKS[who](student)
-    master = NETWORKS[who](teacher) if teacher and not (who == "ours" and kind == "response") else None
-    translators = Translators(PAIRS, student=pupil, teacher=master) if master and kind == "feature" else None
-    trainable = Trainable(pupil, translators).to(device)
+    stored_for_us = who == "ours" and kind == "response"
+    student = NETWORKS[who](student_arguments)
+    teacher = NETWORKS[who](teacher_arguments) if teacher_arguments and not stored_for_us else None
+    translators = Translators(PAIRS, student=student, teacher=teacher) if teacher and kind == "feature" else None
+    trainable = Trainable(student, translators).to(device)
     forward = torch.compile(trainable) if compiled else trainable
-    ask = Teacher(master.to(device), compiled=compiled) if master else None
+    ask = Teacher(teacher.to(device), compiled=compiled) if teacher else None
     term = Term("l1", 1.0)
     objective = Objective(
         term,
@@ -168,10 +173,10 @@ def step_run(
         l_g_feature=term if kind == "feature" else None,
     )
     optimizer = torch.optim.Adam(trainable.parameters(), lr=2e-4, fused=who == "ours")
-    size = student["img_size"]
+    size = student_arguments["img_size"]
     lr_image = torch.rand(batch, 3, size, size, device=device)
     hr_image = torch.rand(batch, 3, 4 * size, 4 * size, device=device)
-    stored = TeacherSignal(hr_image.flip(0), []) if kind == "response" and not master else None
+    stored = TeacherSignal(hr_image.flip(0), []) if stored_for_us else None
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=fast):
@@ -195,7 +200,7 @@ def crops_case(name: str, folder: Path, *, size: tuple[int, int]) -> Case:
         write_image(pair.L, coarse)
         write_image(pair.H, cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
     build = partial(crops_run, pairs=pairs, folder=folder)
-    return Case(name, partial(build, "ours"), partial(build, "peer"))
+    return Case(name=name, ours=partial(build, "ours"), peer=partial(build, "peer"))
 
 
 def crops_run(who: str, *, pairs: list[Pair], folder: Path) -> Run:

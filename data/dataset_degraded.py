@@ -1,6 +1,6 @@
 """Datasets for denoising and JPEG artefact reduction: clean images alone, which are degraded as they are read.
 
-Items are those of `data.dataset_sr` at scale 1; `L` of noisy images is float32, in [0, 1] and beyond: never clipped.
+Items are those of `data.batches` at scale 1; `L` of noisy images is float32, in [0, 1] and beyond: never clipped.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.dataset_sr import Crops, Item, crop
+from data.batches import Crops, Item
+from data.dataset_sr import crop
 from data.folders import file_version, read_unchanged
 from data.image_store import ImageStore
 from data.sampler import Draw
@@ -88,15 +89,16 @@ class DegradedCrops(Crops):
         degrade: makes `L` of a window of a clean image, with a generator that is a function of (seed, draw).
     """
 
+    images: CleanImages
+
     def __init__(self, images: CleanImages, *, H_size: int, seed: int, degrade: DegradeWindow) -> None:
         super().__init__(images, seed=seed)
-        self.clean = images
         self.H_size = H_size
         self.degrade = degrade
 
     def __getitem__(self, draw: Draw) -> Item | UserError:
         try:
-            image = self.clean[draw.image]
+            image = self.images[draw.image]
         except UserError as error:
             return error  # as an item: raised in a worker process it would arrive wrapped in a traceback
         rng = np.random.default_rng([self.seed, draw.position])
@@ -105,7 +107,7 @@ class DegradedCrops(Crops):
         height, width, _ = turned.shape
         top, left = rng.integers([height - self.H_size + 1, width - self.H_size + 1]).tolist()
         window = Window(top, left, self.H_size)
-        path = str(self.clean.files[draw.image])
+        path = str(self.images.files[draw.image])
         return Item(
             L=self.degrade(turned, window, rng),
             H=to_tensor(np.ascontiguousarray(crop(turned, *window))),

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from data.batches import Crops
 from data.dataset_degraded import CleanImages, Degraded, DegradedCrops, of_train_set
-from data.dataset_sr import Crops, SRCrops, SRImages, define_pairs, define_store
+from data.dataset_sr import SRCrops, SRImages, define_pairs, define_store
 from data.folders import check_distinct, check_known_count, derived_folder, describe_files, list_images
 from data.image_store import decoded
 from utils import dist
 from utils.degradations import of_test_set, reader
 from utils.errors import UserError
-from utils.option_datasets import TestSet
+from utils.option_datasets import ImageSet, TestSet
 from utils.options import Options
 
 TestImages = SRImages | Degraded
@@ -84,7 +85,7 @@ def define_degraded_crops(options: Options) -> DegradedCrops:
     return DegradedCrops(images, H_size=train.H_size, seed=options.train.manual_seed, degrade=of_train_set(train))
 
 
-def clean_files(dataset: TestSet) -> list[Path]:
+def clean_files(dataset: ImageSet) -> list[Path]:
     """The images of a dataset without LR images.
 
     Raises:

@@ -5,6 +5,7 @@ Shapes: B batch, C image channels, H W height and width of the LR crop, s scale.
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -34,7 +35,7 @@ from models.select_network import define_G, define_teacher
 from models.spandrel_teacher import SpandrelTeacher
 from utils import checkpoint, checkpoint_sets, dist
 from utils.errors import UserError
-from utils.evaluate import Dataset, ImageResult, OnImage, Restore, comparing_threads, evaluate, restorer
+from utils.evaluate import Dataset, ImageResult, OnImage, Restore, Restorer, comparing_threads, evaluate
 from utils.images import unit_range
 from utils.metrics import judged_border
 from utils.options import Options, TrainOptions
@@ -42,6 +43,8 @@ from utils.options import Options, TrainOptions
 logger = logging.getLogger(__name__)
 
 VALIDATION_PIXELS = 8 * 128**2  # LR pixels of test images of one size that a GPU restores at once; a CPU gains nothing
+OTHER_NETWORK = "; this task was begun with another network: give the task another name"
+OTHER_TEACHER = "; netTeacher should describe the teacher, which is SwinIR-M where it says nothing"
 TEACHER_TILE = 256  # LR pixels; bounds the memory that a stored teacher needs for a 2K image
 
 
@@ -67,6 +70,10 @@ class ModelPlain:
         self.step = self.bad_steps = 0
         self.faults: list[str] = []
 
+        if options.train.amp == "bf16" and not knows_bfloat16(device):
+            logger.warning("train.amp: this GPU has no bfloat16 instructions, and will be slower than in float32")
+        if options.train.compile:
+            torch.compiler.reset()  # what was compiled for earlier tasks counts against PyTorch's limit
         torch.manual_seed(options.train.manual_seed)
         self.student = define_G(options)
         teacher = None if options.train.distillation_type == "none" else define_teacher(options)
@@ -150,7 +157,7 @@ class ModelPlain:
         """The teacher as a function (B, C, H, W) -> (B, C, s*H, s*W) on images of any size, in tiles."""
         teacher = self.teacher
         assert teacher is not None
-        return restorer(
+        return Restorer(
             lambda lr_image: teacher.of_any_size(lr_image).image,
             scale=self.options.scale,
             window_size=teacher.network.window_size,
@@ -173,7 +180,7 @@ class ModelPlain:
         for label, network in (("G", self.student), ("E", self.ema)):
             network.eval()
             results[label] = evaluate(
-                restorer(
+                Restorer(
                     network,
                     scale=self.options.scale,
                     window_size=network.window_size,
@@ -245,7 +252,7 @@ class ModelPlain:
                     f"train.{key}: {folder} holds a run with {saved!r}, not {value!r}; give the task another name"
                 )
         for label, module in self.parts().items():
-            load_pretrained(module, str(checkpoint_sets.part_path(folder, self.step, label)))
+            load_pretrained(module, str(checkpoint_sets.part_path(folder, self.step, label)), advice=OTHER_NETWORK)
         options = {key: self.optimizer.param_groups[0][key] for key in ("betas", "weight_decay")}
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer.param_groups[0].update(options)  # the option file's, should it have changed
@@ -266,7 +273,7 @@ def check_networks(options: Options) -> None:
         define_translators(options, objective, student, teacher)
     if weights is not None and isinstance(teacher, SwinIR):
         shapes = {name: value.to("meta") for name, value in checkpoint.read_weights(weights).items()}
-        checkpoint.load_weights(teacher, shapes, source=weights)
+        checkpoint.load_weights(teacher, shapes, source=weights, advice=OTHER_TEACHER)
 
 
 def learning_rate(train: TrainOptions, step: int) -> float:
@@ -327,15 +334,24 @@ def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: to
     if not isinstance(network, SwinIR):
         logger.info("loaded %s: %s", path, network.descriptor.architecture.name)
         return Teacher(network.to(device))
-    load_pretrained(network, path)
+    load_pretrained(network, path, advice=OTHER_TEACHER)
     return Teacher(network.to(device), compiled=options.train.compile)
 
 
-def load_pretrained(network: nn.Module, path: str | None) -> None:
-    """Load initial weights, if the option file names any."""
+def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "") -> None:
+    """Load weights, if there is a file to load.
+
+    Raises:
+        UserError: as `checkpoint.load_weights`, or the file cannot be read.
+    """
     if path is not None:
-        checkpoint.load_weights(network, checkpoint.read_weights(Path(path)), source=Path(path))
+        checkpoint.load_weights(network, checkpoint.read_weights(Path(path)), source=Path(path), advice=advice)
         logger.info("loaded %s", path)
+
+
+def knows_bfloat16(device: torch.device) -> bool:
+    """Whether it is no GPU that only emulates bfloat16."""
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def find_faults(batch: Mapping[str, Any], image: Tensor, hr_image: Tensor) -> list[str]:
@@ -358,8 +374,10 @@ def in_parallel(trainable: Trainable, objective: Objective) -> nn.Module:
     """Average gradients over the processes, where there are several."""
     if dist.world_size() == 1:
         return trainable
-    return DistributedDataParallel(
-        trainable,
-        find_unused_parameters=not objective.always_uses_all,
-        broadcast_buffers=False,  # the student's are constant, and larger than its gradients
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its successor is too new
+        return DistributedDataParallel(
+            trainable,
+            find_unused_parameters=not objective.always_uses_all,
+            broadcast_buffers=False,  # the student's are constant, and larger than its gradients
+        )

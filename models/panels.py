@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.model_plain import ModelPlain
-from utils.evaluate import Dataset, restorer
+from utils.evaluate import Dataset, Restorer
 from utils.images import to_image, unit_range
 
 IMAGES = 4
@@ -49,7 +49,7 @@ class Panels:
     def pictures(self) -> dict[str, np.ndarray]:
         """By test set and image, left to right: LR (enlarged by repeating pixels), student (E), teacher if any, HR."""
         student = self.model.ema
-        restore = restorer(student, scale=self.model.options.scale, window_size=student.window_size)
+        restore = Restorer(student, scale=self.model.options.scale, window_size=student.window_size)
         return {
             name: side_by_side([enlarged, restore(lr_image), *references])
             for name, (lr_image, enlarged, *references) in self.crops.items()

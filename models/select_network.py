@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.network_swinir import SwinIR
 from models.network_swinir_student import STUDENT, SwinIR_Student
@@ -16,7 +16,6 @@ from utils.errors import UserError
 from utils.options import Network, Options, SpandrelNetwork
 
 NETWORKS = {"swinir": SwinIR, "swinir_student": SwinIR_Student}
-NORM_LAYERS = {"LayerNorm": nn.LayerNorm, "RMSNorm": nn.RMSNorm}
 
 # Classical SR of the paper, the teacher unless an option file says otherwise.
 SWINIR_M = {
@@ -64,10 +63,12 @@ def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
 
 
 def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int) -> SwinIR:
-    """The network of one section of the option file."""
+    """The network of one section of the option file.
+
+    Raises:
+        UserError: its arguments make no network, or one that does not do the file's scale.
+    """
     arguments = {**defaults, **network.arguments()}
-    if "norm_layer" in arguments:
-        arguments["norm_layer"] = NORM_LAYERS[arguments["norm_layer"]]
     try:
         built = NETWORKS[network.net_type](**arguments)
     except ValueError as error:
@@ -123,7 +124,6 @@ def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "window_size": window_size,
         "mlp_ratio": (weights[f"{first}.mlp.fc1.weight"].shape[0] + 0.5) / embed_dim,  # it is rounded down again
         "qkv_bias": f"{first}.attn.qkv.bias" in weights,
-        "norm_layer": nn.LayerNorm if "norm.bias" in weights else nn.RMSNorm,
         "ape": "absolute_pos_embed" in weights,
         "patch_norm": "patch_embed.norm.weight" in weights,
         "upscale": upscale,

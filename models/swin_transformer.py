@@ -87,13 +87,15 @@ class WindowAttention(nn.Module):
             bias = bias + mask[:, None]  # (N, h, M, M)
         bias = bias.to(q.dtype)
         # On a CPU, the fused kernels are faster and never hold the (B*N, h, M, M) attention, but they give the bias no
-        # gradient.
-        attend = self._attend if torch.is_grad_enabled() else self._attend_fused
+        # gradient. On a GPU there are none for the 30 and 10 channels of the published heads.
+        fused = q.device.type == "cpu" and not torch.is_grad_enabled()
+        attend = self._attend_fused if fused else self._attend
         return self.proj_drop(self.proj(attend(q, k, v, bias).transpose(1, 2).reshape(windows, m, c)))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         logits = ((q * self.scale) @ k.transpose(-2, -1)).view(-1, *bias.shape) + bias
-        return self.attn_drop(logits.softmax(dim=-1)).view(*q.shape[:3], -1) @ v
+        attention = logits.softmax(dim=-1, dtype=logits.dtype)  # named, or autocast on a GPU keeps it in float32
+        return self.attn_drop(attention).view(*q.shape[:3], -1) @ v
 
     def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         bias = bias[None] if bias.dim() == 3 else bias.repeat(len(q) // len(bias), 1, 1, 1)
@@ -171,7 +173,8 @@ class SwinTransformerBlock(nn.Module):
 
     def _transform(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, M, C) -> (B, N, M, C); where no gradient is asked for, a part of the windows at a time."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        whole = windows.shape[1] <= WINDOWS_AT_ONCE or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if whole:
             return self._attend_and_mix(windows, mask)
         transformed = torch.empty_like(windows)
         for start in range(0, windows.shape[1], WINDOWS_AT_ONCE):

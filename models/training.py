@@ -128,14 +128,15 @@ class Training:
         logger.info("task %s in %s, %s", options.task, options.task_folder, describe_device(model.device))
         for note in options.notes:
             logger.info("%s", note)
-        logger.info("%s: %s training images", options.datasets.train.name, f"{self.n_images:,}")
+        train = options.datasets.train
+        logger.info("%s: %s training images in %s", train.name, f"{self.n_images:,}", train.dataroot_H)
         for name, dataset in self.tests.items():
             logger.info("%s: %s test images", name, f"{len(dataset):,}")
         logger.info("student: %s parameters", f"{count_parameters(model.student):,}")
         logger.info("%s", model.objective)
         if model.step >= options.train.total_iter:
             total = f"{options.train.total_iter:,}"
-            logger.info("nothing to do: iteration %s is reached, train.total_iter is %s", f"{model.step:,}", total)
+            logger.info("nothing to train: iteration %s is reached, train.total_iter is %s", f"{model.step:,}", total)
         elif model.step:
             logger.info("continuing after iteration %s", f"{model.step:,}")
 

@@ -41,7 +41,7 @@ l_g_feature: this pair's part, by "l1"; of a constant's: 100% is what the best c
 """
 
 
-class Learnt(NamedTuple):
+class PairStatistics(NamedTuple):
     """What one pair came to.
 
     Attributes:
@@ -78,7 +78,7 @@ def r_squared(target: Tensor, given: Tensor) -> float:
     return 1 - float(residual.square().sum() / target.square().sum())
 
 
-def learnt(weight: Tensor, teacher: Tensor, answer: Tensor, target: Tensor) -> Learnt:
+def pair_statistics(weight: Tensor, teacher: Tensor, answer: Tensor, target: Tensor) -> PairStatistics:
     """The figures of one pair.
 
     Args:
@@ -89,7 +89,7 @@ def learnt(weight: Tensor, teacher: Tensor, answer: Tensor, target: Tensor) -> L
     """
     loss = (answer - target).abs().mean()
     constant = (target - target.median(0).values).abs().mean()
-    return Learnt(
+    return PairStatistics(
         norm=float(weight.norm()),
         rank=effective_rank(weight),
         variance_ratio=float(target.var(0).sum() / teacher.var(0).sum()),
@@ -101,7 +101,7 @@ def learnt(weight: Tensor, teacher: Tensor, answer: Tensor, target: Tensor) -> L
 
 
 @torch.no_grad()
-def study(task: Task) -> dict[str, Learnt]:
+def study(task: Task) -> dict[str, PairStatistics]:
     """The figures of each pair, by `student's feature-teacher's feature`, at the task's newest checkpoint.
 
     Raises:
@@ -116,20 +116,34 @@ def study(task: Task) -> dict[str, Learnt]:
     images = lr_images(task)
     share = TOKENS // len(images)
     pairs = model.translators.pairs
-    kept: list[list[tuple[Tensor, ...]]] = [[] for _ in pairs]
+    # Of each pair, the tokens of each image.
+    teacher: list[list[Tensor]] = [[] for _ in pairs]
+    answers: list[list[Tensor]] = [[] for _ in pairs]
+    targets: list[list[Tensor]] = [[] for _ in pairs]
     for image in images:
         taught = model.teacher.of_any_size(image[None]).features
         answered = model.trainable(image[None], taught)
-        for of_pair, (_, t), *compared in zip(kept, pairs, answered.features, answered.targets, strict=True):
-            of_pair.append(tuple(thinned(feature[0], share) for feature in (taught[t], *compared)))
+        for i, (_, t) in enumerate(pairs):
+            teacher[i].append(thinned(taught[t][0], share))
+            answers[i].append(thinned(answered.features[i][0], share))
+            targets[i].append(thinned(answered.targets[i][0], share))
     return {
-        f"{s}-{t}": learnt(cast("nn.Linear", translator).weight, *map(torch.cat, zip(*of_pair, strict=True)))
-        for (s, t), translator, of_pair in zip(pairs, model.translators, kept, strict=True)
+        f"{s}-{t}": pair_statistics(
+            cast("nn.Linear", model.translators[i]).weight,
+            teacher=torch.cat(teacher[i]),
+            answer=torch.cat(answers[i]),
+            target=torch.cat(targets[i]),
+        )
+        for i, (s, t) in enumerate(pairs)
     }
 
 
 def load_newest(model: ModelPlain, folder: Path) -> None:
-    """Load student (G) and translators of the newest checkpoint, changing nothing: the task may be running."""
+    """Load student (G) and translators of the newest checkpoint, changing nothing: the task may be running.
+
+    Raises:
+        UserError: there is no checkpoint, or it is of another network.
+    """
     steps = checkpoint_sets.complete(folder)
     if not steps:
         raise UserError(f"{folder}: there is no checkpoint yet")
@@ -140,7 +154,11 @@ def load_newest(model: ModelPlain, folder: Path) -> None:
 
 
 def lr_images(task: Task) -> list[Tensor]:
-    """The middles of the images that the last validation on the first test set restored, (C, H, W)."""
+    """The middles of the images that the last validation on the first test set restored, (C, H, W).
+
+    Raises:
+        UserError: the task was not validated yet, or an image is not there any more.
+    """
     name = task.options.datasets.tests[0].name if task.options.datasets.tests else ""
     validations = task.validations(name)
     if not validations:
@@ -156,7 +174,7 @@ def thinned(tokens: Tensor, count: int) -> Tensor:
     return tokens[:: ceil(len(tokens) / max(1, count))]
 
 
-def rows(studied: Mapping[str, Mapping[str, Learnt]]) -> list[dict[str, str]]:
+def rows(studied: Mapping[str, Mapping[str, PairStatistics]]) -> list[dict[str, str]]:
     """The table: shares of 1 as percentages."""
     return [
         {
@@ -175,9 +193,9 @@ def rows(studied: Mapping[str, Mapping[str, Learnt]]) -> list[dict[str, str]]:
     ]
 
 
-def draw(studied: Mapping[str, Mapping[str, Learnt]]) -> bytes:
+def draw(studied: Mapping[str, Mapping[str, PairStatistics]]) -> bytes:
     """Bars over the pairs, a colour for each task and a panel for each figure, as SVG."""
-    panels: dict[str, Callable[[Learnt], float]] = {
+    panels: dict[str, Callable[[PairStatistics], float]] = {
         "effective rank of the translator": lambda of: of.rank,
         "variance, target / teacher": lambda of: of.variance_ratio,
         "teacher's variance in the target": lambda of: of.r2_target,

@@ -1,24 +1,34 @@
-"""What several test files share: the golden numbers, the images beside the project, and tiny experiments.
-
-Tests run on the CPU, also where there is a GPU: several processes have to find room, and bits have to agree.
-"""
+"""What several test files share: the golden numbers, the images beside the project, and tiny experiments."""
 
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import main_train_student
+from tests.server import Server
 from utils.images import write_image
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = ROOT.parent / "shared"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # also for the processes that tests start; CUDA has not been asked for yet
+
+
+def pytest_configure() -> None:
+    """Hide GPUs from the tests and their processes: several have to find room, and bits have to agree."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Give each test the same random numbers, whichever ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture
@@ -33,6 +43,17 @@ def shared() -> Callable[[str], Path]:
         return SHARED / relative
 
     return path
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A running HTTP server."""
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
 
 
 def train_here(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from data.dataset_sr import training_batches
+from data.batches import training_batches
 from data.select_dataset import define_crops, define_tests
 from models.model_plain import ModelPlain
 from models.training import Training
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of all that is random in it (default: 0)")
     seed = parser.parse_args().seed
     logging.disable(logging.WARNING)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # as in the tests
     rows = []
     for title, (inject, count) in FAULTS.items():
         begin = time.monotonic()

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.dataset_sr import SRImages, training_batches
+from data.batches import training_batches
+from data.dataset_sr import SRImages
 from data.dataset_test import Degradation, define_task_images
 from data.image_check import check_experiments
 from data.select_dataset import define_crops, define_tests

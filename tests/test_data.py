@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.dataset_sr import Batch, Item, SRCrops, SRImages, define_pairs, sr_pairs, training_batches
+from data.batches import Batch, Item, training_batches
+from data.dataset_sr import SRCrops, SRImages, define_pairs, sr_pairs
 from data.folders import Pair, check_known_count, derived_folder, list_images, make_bicubic_lr, pair_images
 from data.image_store import ImageStore
 from data.sampler import Draw, StepSampler

@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import make_image
 from tests.runs import Run, rank_pid, wait_until
-from utils import checkpoint_sets
+from utils import checkpoint_sets, dist
 from utils.images import write_image
 
 
@@ -78,6 +78,14 @@ def test_a_killed_rank_ends_all_and_torchrun_goes_on_from_the_last_checkpoint(ru
     assert "process 0 does not reach the others; if one has ended" in output
     assert "failed (exitcode: -9) local_rank: 1" in output
     assert_close(run.records("train"), expected, tolerance=1e-5)
+
+
+def test_a_fault_of_nccl_itself_is_not_taken_for_a_lost_process() -> None:
+    fault = "NCCL error in: NCCLUtils.cpp:93, unhandled cuda error\nLast error:\nFailed to CUDA calloc async 4 bytes"
+    for message, kind in ((fault, RuntimeError), ("Connection closed by peer", dist.LostProcessError)):
+        with pytest.raises(kind) as caught, dist.processes():
+            raise RuntimeError(message)
+        assert type(caught.value) is kind
 
 
 def test_a_rank_that_sees_other_files_is_found_at_the_start(run: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.dataset_sr import SRCrops, SRImages, collate
+from data.batches import collate
+from data.dataset_sr import SRCrops, SRImages
 from data.folders import pair_images
 from data.sampler import Draw
 from models.network_swinir import SwinIR
 from tests.conftest import make_image
 from utils.errors import UserError
-from utils.evaluate import average, compare, eight_fold, evaluate, pad_as_published, restore_alike, restorer
+from utils.evaluate import Restorer, average, compare, eight_fold, evaluate, pad_as_published, restore_alike
 from utils.images import imresize, to_image, to_tensor, unit_range
 
 CPU = torch.device("cpu")
@@ -194,17 +196,21 @@ def test_tiles_leave_no_seams_in_a_real_image(shared: Callable[[str], Path]) -> 
     network = briefly_trained(images)
     item = images[2]
 
+    restorer = partial(Restorer, network, scale=4, window_size=8)
+
     @torch.no_grad()
-    def psnr_and_image(**tiles: Any) -> tuple[float, Tensor]:
-        restored = restorer(network, scale=4, window_size=8, **tiles)(unit_range(item["L"])[None])[0]
+    def psnr_and_image(restore: Restorer) -> tuple[float, Tensor]:
+        restored = restore(unit_range(item["L"])[None])[0]
         return compare(to_image(restored), item, border=4).psnr_y, restored
 
-    whole_psnr, whole = psnr_and_image()
+    whole_psnr, whole = psnr_and_image(restorer(peak_bytes=lambda _: 0))
     psnrs, distances = {}, {}
     for overlap in (0, 16):
-        psnrs[overlap], tiled = psnr_and_image(tile=32, tile_overlap=overlap)
+        psnrs[overlap], tiled = psnr_and_image(restorer(tile=32, tile_overlap=overlap))
         distances[overlap] = float((tiled - whole).abs().max())
-    automatic_psnr, _ = psnr_and_image(peak_bytes=lambda pixels: 10**9 * pixels, tile_overlap=16)
+    short_of_memory = restorer(peak_bytes=lambda pixels: 10**9 * pixels, tile_overlap=16)
+    automatic_psnr, _ = psnr_and_image(short_of_memory)
+    assert short_of_memory.automatic_tiles == {32}
     assert whole_psnr > 20
     assert psnrs[16] == pytest.approx(whole_psnr, abs=0.05)
     assert automatic_psnr == psnrs[16]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from data.dataset_sr import training_batches
+from data.batches import training_batches
 from data.select_dataset import define_crops, define_tests
 from models import network_swinir, swin_transformer
 from models.model_plain import ModelPlain
@@ -22,7 +22,7 @@ from models.select_network import define_teacher
 from tests.conftest import ROOT
 from tests.golden.fill import fill_, image
 from utils.errors import UserError
-from utils.evaluate import average, evaluate, restorer
+from utils.evaluate import Restorer, average, evaluate
 from utils.options import Options
 
 CPU = torch.device("cpu")
@@ -112,7 +112,7 @@ def test_a_trained_student_restores_set5_in_bfloat16_as_well(
     for amp in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
             results = evaluate(
-                restorer(model.ema, scale=4, window_size=4),
+                Restorer(model.ema, scale=4, window_size=4),
                 define_tests(options)["Set5"],
                 border=4,
                 device=CPU,

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
@@ -68,6 +69,25 @@ def weights_of(task: str, path: Path, *, change: float = 0.01, **arguments: Any)
     path.parent.mkdir(exist_ok=True)
     torch.save({"params": network.state_dict()}, path)
     return path
+
+
+def test_several_processes_share_the_images_and_have_the_results_of_one(
+    run: Callable[..., str], clean_folder: Path, tmp_path: Path
+) -> None:
+    model = weights_of("color_dn", tmp_path / "mine" / "model.pth")
+    arguments = ["--folder_gt", str(clean_folder), "--model_path", str(model)]
+    run(*arguments)
+    folder = tmp_path / "results" / "mine_model_color_dn_noise15" / "Clean"
+    alone = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(tmp_path / "results")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run(
+        [*torchrun, ROOT / "main_test_swinir.py", *arguments],
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == alone
 
 
 def results(tmp_path: Path, folder: str, test_set: str) -> dict[str, Any]:

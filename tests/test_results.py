@@ -20,6 +20,10 @@ def table_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("|")]
 
 
+def test_every_section_has_a_command() -> None:
+    assert len(REPORTS) == len(re.findall(r"^\| test set +\| method .* manual_seed", RESULTS, re.MULTILINE)) > 0
+
+
 @pytest.mark.parametrize("folders", REPORTS)
 def test_the_tables_are_those_of_the_records(
     folders: str, shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

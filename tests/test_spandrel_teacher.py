@@ -21,7 +21,7 @@ from models.network_swinir import SwinIR, reflect_to_multiple
 from models.spandrel_teacher import SpandrelTeacher, find_layout, read_teacher
 from tests.conftest import ROOT
 from utils.errors import UserError
-from utils.evaluate import average, evaluate, restorer
+from utils.evaluate import Restorer, average, evaluate
 from utils.options import Options
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def options(raw: dict[str, Any], weights: Path, *features: str, **train: Any) ->
 def test_dat_light_restores_set5_to_its_published_figure(shared: Callable[[str], Path]) -> None:
     teacher = Teacher(read(shared(DAT)))
     pairs = sr_pairs(shared("testsets/Set5/HR"), shared("testsets/Set5/LR_bicubic/X4"), scale=4, cache=None)
-    restore = restorer(lambda image: teacher(image).image, scale=4, window_size=teacher.network.window_size)
+    restore = Restorer(lambda image: teacher(image).image, scale=4, window_size=teacher.network.window_size)
     results = evaluate(restore, SRImages(pairs, scale=4, channels=3), border=4, device=CPU)
     assert average(results)["psnr_y"] == pytest.approx(32.56, abs=0.01)
 
@@ -166,7 +166,7 @@ def test_a_stored_teacher_restores_large_images_in_tiles(raw_options: dict[str, 
     assert isinstance(network, SpandrelTeacher)
     image = torch.rand(1, 3, 9, 300)
     with torch.no_grad():
-        tiled, whole = model.teacher_restore()(image), restorer(network, scale=4, window_size=2)(image)
+        tiled, whole = model.teacher_restore()(image), Restorer(network, scale=4, window_size=2)(image)
     assert tiled.shape == (1, 3, 36, 1200)
     torch.testing.assert_close(tiled[..., :160], whole[..., :160])  # the second tile begins at 46 of 302 LR pixels
     torch.testing.assert_close(tiled[..., -160:], whole[..., -160:])

@@ -10,7 +10,7 @@ import torch
 
 from models import translator_study
 from models.select_network import define_teacher
-from models.translator_study import effective_rank, learnt, r_squared
+from models.translator_study import effective_rank, pair_statistics, r_squared
 from tests.conftest import train_here
 from tests.golden.fill import fill_
 from utils.options import Options
@@ -36,12 +36,12 @@ def test_r_squared_is_the_share_that_is_linear_whatever_its_size_and_offset(nois
 
 def test_a_translator_that_forgets_the_teacher_is_told_from_one_that_keeps_it(noise: torch.Tensor) -> None:
     forgetful, faithful = 1e-4 * torch.eye(8)[:3], torch.eye(8)
-    figures = learnt(forgetful, noise, answer=torch.zeros(5000, 3), target=noise @ forgetful.T)
+    figures = pair_statistics(forgetful, noise, answer=torch.zeros(5000, 3), target=noise @ forgetful.T)
     assert figures.loss < 1e-4, "it meets the loss"
     assert figures.of_constant == pytest.approx(1, abs=0.01), "but no better than a constant"
     assert (figures.r2_target, figures.r2_student) == (pytest.approx(3 / 8, abs=0.01), 0)
     assert figures.variance_ratio == pytest.approx(1e-8 * 3 / 8, rel=0.05)
-    figures = learnt(faithful, noise, answer=0.5 * noise, target=noise)
+    figures = pair_statistics(faithful, noise, answer=0.5 * noise, target=noise)
     assert (figures.r2_target, figures.r2_student, figures.variance_ratio) == pytest.approx((1, 1, 1))
     assert figures.of_constant == pytest.approx(0.5, abs=0.01)
 

@@ -72,7 +72,8 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(
 
 
 def test_no_source_loads_a_pickle_in_another_way() -> None:
-    sources = [path for room in ("models", "data", "utils", "model_zoo") for path in (ROOT / room).glob("*.py")]
+    rooms = ("models", "data", "utils", "model_zoo", "benchmarks")
+    sources = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
     for path in [*sources, *ROOT.glob("*.py")]:
         text = path.read_text(encoding="utf-8")
         assert len(re.findall(r"(?<!safetensors\.)torch\.load\(", text)) == text.count("weights_only=True"), path

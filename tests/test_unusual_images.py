@@ -81,6 +81,12 @@ def test_an_unusual_image_is_read_as_documented(name: str, tmp_path: Path) -> No
     assert np.abs(gray[..., 0] - luma).max() <= tolerance + 2
 
 
+@pytest.mark.parametrize("name", ["alpha.png", "alpha.webp", "alpha.tif"])
+def test_what_is_only_restored_keeps_its_colours_under_alpha(name: str, tmp_path: Path) -> None:
+    rgba().save(tmp_path / name, lossless=True, exact=True)  # the other formats have no such parameters
+    np.testing.assert_array_equal(read_as_stored(tmp_path / name), np.asarray(rgba()))
+
+
 @pytest.mark.parametrize("cache", ["memmap", "none"])
 def test_unusual_images_train_and_validate_together(
     cache: str, raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

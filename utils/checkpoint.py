@@ -59,11 +59,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: Path, advice: str = "") -> None:
     """Load `weights`, which must be exactly the module's.
 
     Raises:
-        UserError: names or shapes differ; the sentence gives the first differences of each kind.
+        UserError: names or shapes differ; the sentence gives the first differences of each kind, and the advice.
     """
     try:
         module.load_state_dict(weights)
@@ -71,4 +71,4 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: Pa
         differences = [line.strip() for line in str(error).splitlines()[1:]]
         shown = "; ".join(textwrap.shorten(line, 200, placeholder=" ...") for line in differences[:3])
         more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise UserError(f"{source}: these weights do not fit the network: {shown}{more}") from error
+        raise UserError(f"{source}: these weights do not fit the network: {shown}{more}{advice}") from error

@@ -5,17 +5,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import TypeVar
 
 import torch
 import torch.distributed
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from utils.errors import UserError
 
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=6)  # while the main process makes LR images or stores of a whole dataset
 COMMUNICATION = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)
+OWN_FAULT = re.compile(r"unhandled cuda error|invalid usage", re.IGNORECASE)  # NCCL's, where no process is lost
 
 
 class LostProcessError(UserError):
@@ -30,20 +33,20 @@ def processes() -> Iterator[torch.device]:
         UserError: there are more processes than GPUs.
         LostProcessError: the others are not reached.
     """
-    device = start()
+    device = join()
     try:
         yield device
     except RuntimeError as error:
-        if not COMMUNICATION.search(str(error)):
+        if OWN_FAULT.search(str(error)) or not COMMUNICATION.search(str(error)):
             raise
         raise LostProcessError(
             f"process {rank()} does not reach the others; if one has ended, torchrun's summary says which was first "
             f"({str(error).splitlines()[0]})"
         ) from error
-    stop()
+    leave()
 
 
-def start() -> torch.device:
+def join() -> torch.device:
     """Join the other processes where torchrun started this one, and choose its device.
 
     Raises:
@@ -64,15 +67,24 @@ def start() -> torch.device:
             store=fresh,
             rank=own_rank,
             world_size=count,
-            timeout=LONGEST_WAIT,
         )
+        patient()  # made now, while all are here
     return device
 
 
-def stop() -> None:
+@cache
+def patient() -> ProcessGroup:
+    """All processes as a group that may wait for hours, where their own gradients are missed within minutes."""
+    group = torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    assert isinstance(group, ProcessGroup)  # it is a number only for processes that are not of the group
+    return group
+
+
+def leave() -> None:
     """Leave the other processes."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        patient.cache_clear()
 
 
 def rank() -> int:
@@ -93,7 +105,7 @@ def is_main() -> bool:
 def barrier() -> None:
     """Wait for the other processes."""
     if world_size() > 1:
-        torch.distributed.barrier()
+        torch.distributed.barrier(patient())
 
 
 @contextmanager
@@ -113,7 +125,7 @@ def gather(items: list[T]) -> list[T]:
     if world_size() == 1:
         return items
     parts: list[list[T]] = [[] for _ in range(world_size())]
-    torch.distributed.all_gather_object(parts, items)
+    torch.distributed.all_gather_object(parts, items, group=patient())
     return [item for part in parts for item in part]
 
 
@@ -131,7 +143,7 @@ def any_process(flag: bool) -> bool:
     if world_size() == 1:
         return flag
     flags = torch.tensor(int(flag))
-    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX, group=patient())
     return bool(flags)
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,44 +80,65 @@ def eight_fold(restore: Restore, lr_image: Tensor) -> Tensor:
     return mean
 
 
-def restorer(
-    network: Restore,
-    *,
-    scale: int,
-    window_size: int,
-    tile: int | None = None,
-    tile_overlap: int = 32,
-    peak_bytes: PeakBytes | None = None,
-    self_ensemble: bool = False,
-) -> Restore:
-    """A function (B, C, H, W) -> (B, C, s*H, s*W) that runs `network` as the published test script does.
+class Restorer:
+    """A network as the published test script runs it: (B, C, H, W) -> (B, C, s*H, s*W).
 
     Args:
         tile: height and width of tiles, in LR pixels; None: whole images.
         tile_overlap: LR pixels that neighbouring tiles share.
         peak_bytes: the network's peak memory by the number of LR pixels, where no `tile` is given: images that would
             not fit into the free memory are tiled.
+
+    Attributes:
+        automatic_tiles: the tiles, in LR pixels, that were chosen for lack of memory so far.
     """
 
-    def restore(lr_image: Tensor) -> Tensor:
-        fitting = tile
-        if tile is None and peak_bytes is not None:
-            fitting = choose_tile(
-                lr_image, scale=scale, window_size=window_size, overlap=tile_overlap, peak_bytes=peak_bytes
-            )
+    def __init__(
+        self,
+        network: Restore,
+        *,
+        scale: int,
+        window_size: int,
+        tile: int | None = None,
+        tile_overlap: int = 32,
+        peak_bytes: PeakBytes | None = None,
+        self_ensemble: bool = False,
+    ) -> None:
+        self.network = network
+        self.scale = scale
+        self.window_size = window_size
+        self.tile = tile
+        self.tile_overlap = tile_overlap
+        self.peak_bytes = peak_bytes
+        self.self_ensemble = self_ensemble
+        self.automatic_tiles: set[int] = set()
 
-        def run(image: Tensor) -> Tensor:
-            _, _, height, width = image.shape
-            padded = pad_as_published(image, window_size)
-            if fitting is None:
-                restored = network(padded)
-            else:
-                restored = restore_tiled(network, padded, scale=scale, tile=fitting, overlap=tile_overlap)
-            return restored[:, :, : scale * height, : scale * width]
+    def __call__(self, lr_image: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, s*H, s*W)."""
+        restore = partial(self._restore, tile=self.tile or self._fitting_tile(lr_image))
+        return eight_fold(restore, lr_image) if self.self_ensemble else restore(lr_image)
 
-        return eight_fold(run, lr_image) if self_ensemble else run(lr_image)
+    def _fitting_tile(self, lr_image: Tensor) -> int | None:
+        if self.peak_bytes is None:
+            return None
+        tile = choose_tile(
+            lr_image,
+            scale=self.scale,
+            window_size=self.window_size,
+            overlap=self.tile_overlap,
+            peak_bytes=self.peak_bytes,
+        )
+        self.automatic_tiles |= set() if tile is None else {tile}
+        return tile
 
-    return restore
+    def _restore(self, lr_image: Tensor, *, tile: int | None) -> Tensor:
+        _, _, height, width = lr_image.shape
+        padded = pad_as_published(lr_image, self.window_size)
+        if tile is None:
+            restored = self.network(padded)
+        else:
+            restored = restore_tiled(self.network, padded, scale=self.scale, tile=tile, overlap=self.tile_overlap)
+        return restored[:, :, : self.scale * height, : self.scale * width]
 
 
 def bicubic(scale: int) -> Restore:

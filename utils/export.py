@@ -19,7 +19,7 @@ import torch
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HFValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.network_swinir import SwinIR
 from models.select_network import arguments_from_weights, network_with_weights
@@ -38,9 +38,7 @@ TOLERANCE = 1e-4  # of images in [0, 1]
 def arguments_of(network: SwinIR, options: Options | None) -> dict[str, Any]:
     """The constructor arguments of a network as JSON holds them: what its weights show, and what its options set."""
     shown = arguments_from_weights(network.state_dict()) | {"img_range": network.img_range}
-    arguments = shown | (options.netG.arguments() if options else {})
-    del arguments["norm_layer"]  # it is the default
-    return arguments
+    return shown | (options.netG.arguments() if options else {})
 
 
 def to_safetensors(weights: Mapping[str, Tensor], arguments: Mapping[str, Any], *, half: bool) -> bytes:
@@ -102,10 +100,6 @@ def export(checkpoint: Path, name: str, options: Options | None, *, half: bool) 
         UserError: the checkpoint cannot be read, is none of a SwinIR, or has no form that others read.
     """
     network = network_with_weights(read_weights(checkpoint), source=checkpoint, options=options)
-    if any(isinstance(module, nn.RMSNorm) for module in network.modules()):
-        raise UserError(
-            f"{checkpoint}: norm_layer 'RMSNorm' is known neither to ONNX's exporter nor to the published code"
-        )
     weights = network.state_dict()
     arguments = arguments_of(network, options)
     onnx = to_onnx(network)

@@ -15,12 +15,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from utils.errors import UserError
 from utils.files import write_whole
 
 EXIF_ORIENTATION = 0x0112
+TIFF_BITS, TIFF_EXTRA = 258, 338  # tags of a file's directory
+STRAIGHT_ALPHA = {TIFF_BITS: (8, 8, 8, 8), TIFF_EXTRA: (2,)}
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
 JPEG_BEGIN, JPEG_END = b"\xff\xd8", 0xD9
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # without those among pixels
@@ -51,6 +54,8 @@ def read_as_stored(path: Path) -> np.ndarray:
     """
     with header(path) as found:
         transparent = found.has_transparency_data
+        if isinstance(found, TiffImageFile) and STRAIGHT_ALPHA.items() <= dict(found.tag_v2).items():
+            return np.array(found)  # OpenCV would multiply the colours by alpha
     # Only without alpha does OpenCV turn an image upright.
     image = decode(path, cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image.dtype not in (np.uint8, np.uint16):
@@ -173,7 +178,7 @@ def jpeg_round_trip(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, C) uint8 -> (C, H, W) uint8, channels last in memory; `unit_range` makes it [0, 1] later."""
+    """(H, W, C) -> (C, H, W), uint8 or uint16, channels last in memory; `unit_range` makes it [0, 1] later."""
     return torch.from_numpy(np.require(image, requirements="W").transpose(2, 0, 1))
 
 

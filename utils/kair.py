@@ -167,7 +167,11 @@ def section(raw: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def drop(raw: dict[str, Any], obsolete: dict[str, Obsolete], *, prefix: str) -> Iterator[str]:
-    """Remove the obsolete keys of a section."""
+    """Remove the obsolete keys of a section, and say why.
+
+    Raises:
+        UnsupportedError: a key has a value that would change the results.
+    """
     for key in [key for key in raw if key in obsolete]:
         value, (reason, harmless) = raw.pop(key), obsolete[key]
         if harmless and value not in harmless:

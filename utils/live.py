@@ -30,6 +30,8 @@ class Progress:
         self.first = self.told = step
         self.start = time.perf_counter()
         self.told_seconds, self.told_data_seconds = seconds, data_seconds
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)  # of an earlier task, or of storing the teacher's outputs
         self.bar = tqdm(
             desc=self.task, initial=step, total=self.total, unit="it", dynamic_ncols=True, disable=None
         )  # None: unless it is not a terminal
@@ -65,10 +67,10 @@ class Progress:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that this process has had: on the GPU if it computes there, else of main memory."""
+    """The most bytes that this run has had on its GPU or, without one, that this process has had of main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class Board:

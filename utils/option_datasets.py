@@ -8,16 +8,14 @@ from pydantic import ConfigDict, Field, model_validator
 from utils.option_types import Count, Name, PathText, Section
 
 
-class TestSet(Section):
-    """A dataset for validation, used whole."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+class ImageSet(Section):
+    """A folder of images, and what is to be restored in them."""
 
     name: Name
     """Name in the log; of a test set, in metrics.jsonl and of the folder of restored images, too."""
     dataset_type: Literal["sr", "dncnn", "jpeg"] = "sr"
     """What is to be restored: sr: LR images, from `dataroot_L` or made by bicubic; dncnn: Gaussian noise; jpeg: JPEG
-    artefacts. Noise and artefacts are made while training, at scale 1."""
+    artefacts. Noise and artefacts are made as images are read, at scale 1, and kept in no file."""
     dataroot_H: PathText
     """Folder of HR images."""
     dataroot_L: PathText | None = None
@@ -29,7 +27,13 @@ class TestSet(Section):
     """JPEG quality, for "jpeg"."""
 
 
-class TrainSet(TestSet):
+class TestSet(ImageSet):
+    """A dataset for validation, used whole."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+
+class TrainSet(ImageSet):
     """The dataset for training, of which random crops are used."""
 
     H_size: Count = 192
@@ -59,7 +63,7 @@ class Datasets(Section):
     train: TrainSet
     """The training set."""
 
-    def by_key(self) -> dict[str, TestSet]:
+    def by_key(self) -> dict[str, ImageSet]:
         """All sets by their keys in the file."""
         return {"train": self.train, **self.__pydantic_extra__}
 

@@ -112,7 +112,11 @@ def image_folders(options: Options) -> dict[str, str]:
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Set `train.total_iter=200` in the raw options; the value is JSON, or else a string."""
+    """Set `train.total_iter=200` in the raw options; the value is JSON, or else a string.
+
+    Raises:
+        UserError: there is no `=`, or a section of the key is none.
+    """
     dotted, equals, text = override.partition("=")
     if not equals:
         raise UserError(f"--set {override}: expected key=value, for example train.total_iter=200")

@@ -54,7 +54,7 @@ class Network(Section):
     patch_size: Count = 1
     """Divides `img_size`; tokens are always single pixels."""
     in_chans: Channels = 3
-    """Channels of the image; follows `n_channels`."""
+    """Channels of the image; follows `n_channels` where it is left out."""
     embed_dim: Count = 96
     """Channels of the features."""
     depths: PerRSTB = [6, 6, 6, 6]
@@ -75,8 +75,6 @@ class Network(Section):
     """Dropout of attention weights."""
     drop_path_rate: Rate = 0.1
     """Stochastic depth of the last block, rising linearly from 0 at the first."""
-    norm_layer: Literal["LayerNorm", "RMSNorm"] = "LayerNorm"
-    """Normalisation of the tokens; published weights need LayerNorm."""
     ape: bool = False
     """Learnt absolute position embedding, of `img_size`; interpolated for inputs of other sizes."""
     patch_norm: bool = True
@@ -84,7 +82,7 @@ class Network(Section):
     use_checkpoint: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     upscale: Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(not_a_boolean)] = 2
-    """Up-sampling factor; follows `scale`."""
+    """Up-sampling factor; follows `scale` where it is left out."""
     img_range: PositiveFloat = 1.0
     """The network works on [0, 1] images times this number."""
     upsampler: Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""] | None = ""
@@ -167,8 +165,8 @@ class TrainOptions(Section):
     validation stay float32, and so does a teacher of which spandrel says that it does not support bfloat16; float16 is
     not offered, since SwinIR's features overflow it. On GPUs, PyTorch's float32 convolutions round to TF32."""
     compile: bool = False
-    """Compile the student and an online SwinIR teacher with torch.compile: some minutes at the start, then faster steps
-    on GPUs."""
+    """Compile the student and an online SwinIR teacher with torch.compile, which takes some minutes at the start; meant
+    for GPUs, not yet measured on any."""
     E_decay: Rate = 0.999
     """Decay of the student's exponential moving average, which is over about the last 1/(1-decay) iterations; 0: the
     average is the student itself."""

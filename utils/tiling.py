@@ -104,14 +104,14 @@ def choose_tile(lr_image: Tensor, *, scale: int, window_size: int, overlap: int,
     tile = fitting_tile(
         height + window_size,  # as it is padded
         width + window_size,
-        peak_bytes=lambda pixels: peak_bytes(batch * pixels),
+        peak_bytes=lambda pixels: batch * peak_bytes(pixels),
         bytes_kept=4 * (batch * channels + 1) * scale**2,  # restore_tiled's sums and weights, float32
         free=free,
         multiple=window_size,
         smallest=max(2 * overlap, window_size),
     )
     if tile is not None:
-        need = peak_bytes(batch * height * width)
+        need = batch * peak_bytes(height * width)
         logger.warning(
             "%dx%d pixels at once would take about %.3g GB of memory, %.3g GB are free: restored in tiles of %d",
             *(width, height, need / 1e9, free / 1e9, tile),

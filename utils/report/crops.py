@@ -4,6 +4,7 @@ Images are (H, W, C) uint8.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -24,10 +25,10 @@ Window = tuple[slice, slice]
 def comparisons(methods: Sequence[Method], dataset: str) -> list[Strip]:
     """Strips of the images of a test set whose PSNR differs most between the methods, each shown by its first run."""
     judged = [of_set for _, (of_set,) in judgements(methods, [dataset])]
-    return [
-        compare_runs([of_set.tasks[0] for of_set in judged], result, dataset)
-        for result in most_different_images(judged)
-    ]
+    tasks = [of_set.tasks[0] for of_set in judged]
+    strips = [compare_runs(tasks, result, dataset) for result in most_different_images(judged)]
+    without_images = not any(strip.pictures for strip in strips)
+    return [replace(strip, title="") for strip in strips[:1]] if without_images else strips
 
 
 def most_different_images(judged: Sequence[Judged]) -> list[ImageResult]:

@@ -65,6 +65,7 @@ def draw(
         axes: Axes = figure.subplots()
         axes.set(xlabel="iteration", ylabel=ylabel, yscale="log" if log else "linear")
         axes.set_title(title, fontsize="medium")
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for (method, of_method), style in zip(lines, cycle(STYLES)):
             for number, line in enumerate(of_method):

@@ -12,7 +12,7 @@ from utils.report.crops import CROP, comparisons
 from utils.report.curves import curve_pictures
 from utils.report.feature_maps import feature_strips
 from utils.report.picture import Picture
-from utils.report.results import cost_rows, difference_rows, figure_rows
+from utils.report.results import cost_rows, difference_rows, figure_rows, missing_baselines
 from utils.report.tasks import Method, Task, all_tasks, test_sets
 from utils.tables import markdown
 
@@ -35,6 +35,7 @@ def content(methods: Sequence[Method]) -> dict[str, Any]:
         "methods": methods,
         "tasks": list(all_tasks(methods)),
         "figures": figure_rows(methods),
+        "missing_baselines": missing_baselines(methods),
         "differences": difference_rows(methods),
         "how_differences": how_differences(methods),
         "cost": cost_rows(methods),
@@ -67,6 +68,7 @@ def option_text(task: Task) -> str:
 def text(report: dict[str, Any]) -> str:
     """The tables in Markdown."""
     parts = [markdown(report["figures"]) if report["figures"] else "No task has been validated yet."]
+    parts += report["missing_baselines"]
     if report["differences"]:
         parts += [report["how_differences"], markdown(report["differences"])]
     return "\n\n".join([*parts, markdown(report["cost"])]) + "\n"

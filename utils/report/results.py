@@ -100,6 +100,17 @@ def baseline_figures(methods: Sequence[Method], dataset: str) -> dict[str, float
     return average(judged)
 
 
+def missing_baselines(methods: Sequence[Method]) -> list[str]:
+    """A sentence for each test set without `baseline_figures`."""
+    sentences = []
+    for dataset in test_sets(methods):
+        shown = judgements(methods, [dataset])
+        missing = missing_image(shown[0][1][0].results[0]) if shown else None
+        if missing:
+            sentences.append(f"No {baseline_name(shown[0][0].tasks[0].options)} on {dataset}: {missing} is not there.")
+    return sentences
+
+
 def figure_rows(methods: Sequence[Method]) -> Rows:
     """PSNR in dB and SSIM, in RGB and on Y: baseline and each method on each test set, and the spread of its runs."""
     rows = []

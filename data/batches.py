@@ -1,0 +1,111 @@
+"""From crops to the batches of a run, in worker processes, whatever is to be restored.
+
+Items are dictionaries with `L` (C, H, W) and `H` (C, scale*H, scale*W), uint8 (the device makes them [0, 1]) or, where
+a dataset says so, float32 in [0, 1], and their files `L_path` and `H_path`.
+"""
+
+import signal
+from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
+from math import ceil
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from typing_extensions import NotRequired, TypedDict
+
+from data.sampler import StepSampler
+from utils import dist
+from utils.errors import UserError
+from utils.options import Options
+
+
+class Item(TypedDict):
+    """One pair of images or crops; of a crop also where it lies in HR, and, if any, what only distillation needs.
+
+    That is the stored teacher's output `T`, and a second LR crop `Z`.
+    """
+
+    L: Tensor
+    H: Tensor
+    L_path: str
+    H_path: str
+    T: NotRequired[Tensor]
+    Z: NotRequired[Tensor]
+    window: NotRequired[str]
+
+
+Batch = dict[str, Any]  # an `Item` whose tensors have a batch dimension and whose paths are lists
+
+
+class Crops(Dataset["Item | UserError"]):
+    """Random training crops, indexed by a `Draw`: each is a pure function of (seed, draw)."""
+
+    def __init__(self, images: Sized, *, seed: int) -> None:
+        self.images = images
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
+    """Stack the items of a batch, channels last in memory, or hand on the first error among them."""
+    whole: list[Mapping[str, Any]] = []
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+        whole.append(item)
+    return {key: gathered([item[key] for item in whole]) for key in whole[0]}
+
+
+def gathered(values: list[Any]) -> Tensor | list[Any]:
+    """(C, H, W) tensors as one (B, C, H, W), channels last in memory; other values as they are."""
+    if not isinstance(values[0], Tensor):
+        return values
+    return torch.stack([value.movedim(0, -1) for value in values]).movedim(-1, 1)
+
+
+def training_batches(crops: Crops, options: Options, *, first_step: int) -> Generator[Batch]:
+    """This process's part of each training batch, from `first_step` on; closing it ends the worker processes.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    train = options.datasets.train
+    sampler = StepSampler(
+        len(crops),
+        batch_size=train.dataloader_batch_size,
+        seed=options.train.manual_seed,
+        shuffle=train.dataloader_shuffle,
+        first_step=first_step,
+        total_steps=options.train.total_iter,
+        rank=dist.rank(),
+        world_size=dist.world_size(),
+    )
+    loader = DataLoader(
+        crops,
+        batch_sampler=sampler,
+        num_workers=ceil(train.dataloader_num_workers / dist.world_size()),
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator(),  # the loader seeds its workers from it, and leaves the global generator alone
+    )
+    return raise_errors(loader)
+
+
+def raise_errors(batches: Iterable[Batch | UserError]) -> Generator[Batch]:
+    """The batches, until one turns out to be an error."""
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def prepare_worker(_: int) -> None:
+    """Keep OpenCV's own threads out of a worker process, which is the parallelism, and let only the run end it."""
+    cv2.setNumThreads(0)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process, but the run's last step needs its batch
+        signal.signal(number, signal.SIG_IGN)
