@@ -242,6 +242,15 @@ def test_translators_of_the_same_size_but_of_other_features_are_told_apart(
         ModelPlain(with_train(toy, distillation_type="feature", **change), device=CPU).restore()
 
 
+def test_a_task_whose_network_was_changed_is_not_overwritten(toy: dict[str, Any]) -> None:
+    ModelPlain(with_train(toy), device=CPU).save()
+    toy["netG"]["embed_dim"] = 24
+    with pytest.raises(
+        UserError, match=r"0_G\.pth: these weights do not fit .*; this task was begun with another network"
+    ):
+        ModelPlain(with_train(toy), device=CPU).restore()
+
+
 def test_optimizer_options_may_change_on_the_way(toy: dict[str, Any]) -> None:
     model = ModelPlain(with_train(toy), device=CPU)
     model.train_step(batch(0))
@@ -283,7 +292,8 @@ def test_weights_of_another_network_are_refused_with_the_difference(toy: dict[st
     toy["netTeacher"]["depths"] = [1, 1, 3]
     options = with_train(toy, distillation_type="response")
     for attempt in (check_networks, partial(ModelPlain, device=CPU)):  # the first costs next to nothing
-        with pytest.raises(UserError, match=r"teacher\.pth: these weights do not fit the network: Missing key\(s\)"):
+        refused = r"teacher\.pth: these weights do not fit the network: Missing key\(s\).*; netTeacher should describe"
+        with pytest.raises(UserError, match=refused):
             attempt(options)
     (tmp_path / "teacher.pth").unlink()
     check_networks(options)  # an earlier task may be about to write them

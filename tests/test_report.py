@@ -291,7 +291,8 @@ def test_images_that_are_elsewhere_are_named(runs: Path, tmp_path: Path) -> None
     elsewhere = copy_task(runs, tmp_path / "elsewhere", lines=13, old="/HR/", new="/gone/")
     page, text = make_report(tmp_path / "report", elsewhere)
     assert [row["method"] for row in tables(text)[0]] == ["alone_seed0"]
-    assert re.search(r"no images: \S+/gone/000\d.png is not there", page)
+    assert re.search(r"^No bicubic on toy_test: \S+/gone/0000.png is not there\.$", text, re.MULTILINE)
+    assert len(re.findall(r"no images: \S+/gone/000\d.png is not there", page)) == 1
     shutil.rmtree(elsewhere)
     bare = copy_task(runs, elsewhere, lines=13)
     shutil.rmtree(bare / "images")
