@@ -19,18 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.profiler import record_function
 
-from models.distillation import (
-    FeaturePairs,
-    Objective,
-    Teacher,
-    TeacherSignal,
-    Term,
-    Trainable,
-    Translators,
-    relative_pairs,
-)
+from models.distillation import Objective, Teacher, TeacherSignal, Trainable
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
+from models.select_distillation import define_objective, define_translators
 from models.select_network import define_G, define_teacher
 from models.spandrel_teacher import SpandrelTeacher
 from utils import checkpoint, checkpoint_sets, dist
@@ -281,51 +273,6 @@ def learning_rate(train: TrainOptions, step: int) -> float:
     passed = sum(milestone <= step for milestone in train.G_scheduler_milestones)
     warmth = min(1.0, step / max(1, train.warmup_iter))
     return train.G_optimizer_lr * train.G_scheduler_gamma**passed * warmth
-
-
-def define_objective(train: TrainOptions) -> Objective:
-    """The losses of an option file.
-
-    Raises:
-        UserError: as `Objective`'s ValueError.
-    """
-    term = partial(Term, charbonnier_eps=train.G_charbonnier_eps)
-    distill = term(
-        train.distill_lossfn_type, train.distill_lossfn_weight, train.start_distill_iter, train.end_distill_iter
-    )
-    feature = term(
-        train.feature_lossfn_type, train.feature_lossfn_weight, train.start_feature_iter, train.end_feature_iter
-    )
-    try:
-        return Objective(
-            term(train.G_lossfn_type, train.G_lossfn_weight),
-            l_g_distill=distill if train.distillation_type in ("response", "feature") else None,
-            l_g_feature=feature if train.distillation_type == "feature" else None,
-            mean_over_processes=dist.mean if train.balance_losses else None,
-        )
-    except ValueError as error:
-        raise UserError(f"train: {error}") from error
-
-
-def define_translators(
-    options: Options, objective: Objective, student: SwinIR, teacher: SwinIR | SpandrelTeacher | None
-) -> Translators | None:
-    """The translators of an option file, if its objective compares features.
-
-    Raises:
-        UserError: a pair names a feature that is not there.
-    """
-    if teacher is None or "l_g_feature" not in objective.terms:
-        return None
-    if not teacher.feature_dims:
-        raise UserError("netTeacher.features: no module is named, so there is nothing to compare")
-    pairs: FeaturePairs | None = options.train.feature_pairs
-    if pairs is None:
-        pairs = relative_pairs(student=len(student.feature_dims), teacher=len(teacher.feature_dims))
-    try:
-        return Translators(pairs, student=student, teacher=teacher, side=options.train.feature_translator)
-    except ValueError as error:
-        raise UserError(f"train.feature_pairs: {error}") from error
 
 
 def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: torch.device) -> Teacher:

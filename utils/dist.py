@@ -68,13 +68,16 @@ def join() -> torch.device:
             rank=own_rank,
             world_size=count,
         )
-        patient()  # made now, while all are here
+        patient_group()  # made now, while all are here
     return device
 
 
 @cache
-def patient() -> ProcessGroup:
-    """All processes as a group that may wait for hours, where their own gradients are missed within minutes."""
+def patient_group() -> ProcessGroup:
+    """All processes once more, as a group that may wait for hours.
+
+    The default group, which averages gradients, gives up within half an hour, which finds a process that hangs.
+    """
     group = torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
     assert isinstance(group, ProcessGroup)  # it is a number only for processes that are not of the group
     return group
@@ -84,7 +87,7 @@ def leave() -> None:
     """Leave the other processes."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-        patient.cache_clear()
+        patient_group.cache_clear()
 
 
 def rank() -> int:
@@ -105,7 +108,7 @@ def is_main() -> bool:
 def barrier() -> None:
     """Wait for the other processes."""
     if world_size() > 1:
-        torch.distributed.barrier(patient())
+        torch.distributed.barrier(patient_group())
 
 
 @contextmanager
@@ -125,7 +128,7 @@ def gather(items: list[T]) -> list[T]:
     if world_size() == 1:
         return items
     parts: list[list[T]] = [[] for _ in range(world_size())]
-    torch.distributed.all_gather_object(parts, items, group=patient())
+    torch.distributed.all_gather_object(parts, items, group=patient_group())
     return [item for part in parts for item in part]
 
 
@@ -143,7 +146,7 @@ def any_process(flag: bool) -> bool:
     if world_size() == 1:
         return flag
     flags = torch.tensor(int(flag))
-    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX, group=patient())
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX, group=patient_group())
     return bool(flags)
 
 
