@@ -202,6 +202,15 @@ def test_the_windows_show_their_own_psnr(runs: Path, whole: Path) -> None:
     assert f"window: feature, {value:.2f} dB" in page
 
 
+def test_curves_go_from_the_first_iteration_to_the_last(whole: Path) -> None:
+    for name in ("l_g_L1", "psnr_y_toy_test"):
+        svg = (whole / "figures" / f"{name}.svg").read_text()
+        lines = re.findall(r'<path d="([ML\d. \n-]+)"[^>]*stroke: #0072b2; stroke-width: 1.5', svg)
+        places = [[float(x) for x in re.findall(r"[ML] ([\d.]+) ", line)] for line in lines]
+        widest = max(places, key=np.ptp)
+        assert np.ptp(widest) > 396 / 3, "of the figure's width in points; the line in the legend is short"
+
+
 def test_feature_maps_are_those_of_the_last_checkpoint(runs: Path) -> None:
     options = load(runs / "feature" / "options.json")
     student, teacher = define_G(options), define_teacher(options).eval()

@@ -65,13 +65,13 @@ def draw(
         axes: Axes = figure.subplots()
         axes.set(xlabel="iteration", ylabel=ylabel, yscale="log" if log else "linear")
         axes.set_title(title, fontsize="medium")
-        axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for (method, of_method), style in zip(lines, cycle(STYLES)):
             for number, line in enumerate(of_method):
                 label = None if number else method.name
                 x, y = zip(*line, strict=True)
                 axes.plot(x, y, marker="" if log else "o", markersize=4, label=label, **style)
+        axes.set_xlim(left=0)  # after the lines, or it fixes the other end, too
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
         content = as_svg(figure)
     ends = [f"{method.name} ends at {line[-1][1]:.4g}" for method, of_method in lines for line in of_method]
