@@ -22,7 +22,6 @@ from utils.metrics import judged_border, smallest_judged
 from utils.option_datasets import ImageSet
 from utils.options import Options
 
-NAMED = 5  # of images that are too small for the same: it may be all of them
 read_rgb = partial(read_image, channels=3)
 
 
@@ -51,51 +50,34 @@ def check_images(wanted: Iterable[Demand]) -> None:
     """Read the images, shared out over the processes, on the cores of each.
 
     Raises:
-        UserError: images cannot be read, or are too small, of which a few are named; on every process.
+        UserError: images cannot be read or are too small; all are named, on every process.
     """
     share = list(dict.fromkeys(wanted))[dist.rank() :: dist.world_size()]
     bar = tqdm(total=len(share), desc="checking images", unit="image", delay=1, disable=not dist.is_main())
-    problems: list[Problem] = []
+    problems = []
     with ThreadPoolExecutor(cores()) as pool, bar:
         for problem in pool.map(problem_of, share):
             problems += [problem] if problem else []
             bar.update()
-    if found := sorted(set(dist.gather(problems))):
-        raise UserError("; ".join(sentences(found)))
+    problems = dist.gather(problems)
+    if problems:
+        raise UserError("; ".join(sorted(set(problems))))
 
 
-class Problem(NamedTuple):
+def problem_of(demand: Demand) -> str | None:
     """What is wrong with one image."""
-
-    sentence: str
-    needed_by: str = ""
-    """What needs more pixels than it has, if that is wrong with it."""
-
-
-def sentences(problems: Sequence[Problem]) -> Iterator[str]:
-    """All of the problems, but where many images are too small for the same, only the first of them."""
-    for needed_by in sorted({problem.needed_by for problem in problems}):
-        alike = [problem.sentence for problem in problems if problem.needed_by == needed_by]
-        shown = alike[:NAMED] if needed_by else alike
-        yield from shown
-        if len(shown) < len(alike):
-            yield f"and {len(alike) - len(shown):,} more with too few pixels for {needed_by}"
-
-
-def problem_of(demand: Demand) -> Problem | None:
-    """What is wrong with one image, if anything is."""
     path = demand.path
     try:
         str(path).encode()
         height, width = image_size(path)
         if demand.read and demand.read(path).shape[:2] != (height, width):
-            return Problem(f"{path}: its pixels are not the {width}x{height} that its header says")
+            return f"{path}: its pixels are not the {width}x{height} that its header says"
     except UnicodeEncodeError:
-        return Problem(f"{path}: the name is not UTF-8")
+        return f"{path}: the name is not UTF-8"
     except UserError as error:
-        return Problem(str(error))
+        return str(error)
     if min(height, width) < demand.smallest:
-        return Problem(f"{path}: {width}x{height} pixels are too few for {demand.reason}", needed_by=demand.reason)
+        return f"{path}: {width}x{height} pixels are too few for {demand.reason}"
     return None
 
 
