@@ -173,8 +173,7 @@ class SwinTransformerBlock(nn.Module):
 
     def _transform(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, M, C) -> (B, N, M, C); where no gradient is asked for, a part of the windows at a time."""
-        whole = windows.shape[1] <= WINDOWS_AT_ONCE or torch.is_grad_enabled() or torch.compiler.is_compiling()
-        if whole:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or windows.shape[1] <= WINDOWS_AT_ONCE:
             return self._attend_and_mix(windows, mask)
         transformed = torch.empty_like(windows)
         for start in range(0, windows.shape[1], WINDOWS_AT_ONCE):

@@ -71,6 +71,18 @@ def weights_of(task: str, path: Path, *, change: float = 0.01, **arguments: Any)
     return path
 
 
+def results(tmp_path: Path, folder: str, test_set: str) -> dict[str, Any]:
+    return json.loads((tmp_path / "results" / folder / test_set / "results.json").read_text())
+
+
+@pytest.fixture
+def clean_folder(tmp_path: Path) -> Path:
+    """Two clean images whose sizes are no multiples of anything."""
+    for index in range(2):
+        write_image(tmp_path / "Clean" / f"image {index}.png", make_image(37, 45, seed=index))
+    return tmp_path / "Clean"
+
+
 def test_several_processes_share_the_images_and_have_the_results_of_one(
     run: Callable[..., str], clean_folder: Path, tmp_path: Path
 ) -> None:
@@ -88,18 +100,6 @@ def test_several_processes_share_the_images_and_have_the_results_of_one(
         env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
     )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == alone
-
-
-def results(tmp_path: Path, folder: str, test_set: str) -> dict[str, Any]:
-    return json.loads((tmp_path / "results" / folder / test_set / "results.json").read_text())
-
-
-@pytest.fixture
-def clean_folder(tmp_path: Path) -> Path:
-    """Two clean images whose sizes are no multiples of anything."""
-    for index in range(2):
-        write_image(tmp_path / "Clean" / f"image {index}.png", make_image(37, 45, seed=index))
-    return tmp_path / "Clean"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from utils.files import write_whole
 
 EXIF_ORIENTATION = 0x0112
 TIFF_BITS, TIFF_EXTRA = 258, 338  # tags of a file's directory
-STRAIGHT_ALPHA = {TIFF_BITS: (8, 8, 8, 8), TIFF_EXTRA: (2,)}
+STRAIGHT_ALPHA = {TIFF_BITS: (8, 8, 8, 8), TIFF_EXTRA: (2,)}  # of RGBA whose colours are not multiplied by alpha
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
 JPEG_BEGIN, JPEG_END = b"\xff\xd8", 0xD9
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # without those among pixels
@@ -54,7 +54,7 @@ def read_as_stored(path: Path) -> np.ndarray:
     """
     with header(path) as found:
         transparent = found.has_transparency_data
-        if isinstance(found, TiffImageFile) and STRAIGHT_ALPHA.items() <= dict(found.tag_v2).items():
+        if isinstance(found, TiffImageFile) and all(found.tag_v2.get(tag) == v for tag, v in STRAIGHT_ALPHA.items()):
             return np.array(found)  # OpenCV would multiply the colours by alpha
     # Only without alpha does OpenCV turn an image upright.
     image = decode(path, cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
