@@ -33,14 +33,13 @@ def seeded() -> None:
 
 @pytest.fixture
 def shared() -> Callable[[str], Path]:
-    """Path of a file beside the project; the test is skipped where a clone has none."""
+    """Path of a file that is not in the repository, beside it or downloaded into it; without it the test is skipped."""
 
     def path(relative: str) -> Path:
-        if not (SHARED / relative).exists():
-            pytest.skip(
-                f"{SHARED / relative} is not there: test images and large golden files are not in the repository"
-            )
-        return SHARED / relative
+        for folder in (SHARED, ROOT):
+            if (folder / relative).exists():
+                return folder / relative
+        pytest.skip(f"{relative} is not in the repository, nor in {SHARED}; `python -m data.download` brings test sets")
 
     return path
 

@@ -38,7 +38,7 @@ def test_two_processes_stopped_and_four_that_go_on_give_the_losses_of_one(run: R
     two = run.torchrun(2)
     assert wait_until(lambda: len(run.records("train")) >= 2, two)
     two.send_signal(signal.SIGTERM)  # torchrun hands it on to every process
-    two.wait()
+    assert two.wait() == 1
     output = run.output.read_text()
     (saved,) = checkpoint_sets.complete(run.models)[-1:]
     assert saved < 20, "stopped too late to show anything"
@@ -71,7 +71,9 @@ def test_a_killed_rank_ends_all_and_torchrun_goes_on_from_the_last_checkpoint(ru
     for checkpoint in (5, 10):
         assert wait_until((run.models / f"{checkpoint}_checkpoint.json").exists, torchrun)
         assert wait_until(lambda: rank_pid(torchrun, 1), torchrun)
-        os.kill(rank_pid(torchrun, 1) or 0, signal.SIGKILL)
+        pid = rank_pid(torchrun, 1)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
     assert torchrun.wait() == 0
     output = run.output.read_text()
     assert "continuing after iteration" in output
