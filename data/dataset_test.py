@@ -18,7 +18,7 @@ from data.image_check import Demand, check_images
 from utils.degradations import jpeg, noisy, reader
 from utils.errors import UserError
 from utils.images import read_as_stored
-from utils.metrics import judged_border, smallest_judged
+from utils.metrics import smallest_judged
 from utils.restoration_tasks import TASKS, Kind
 
 
@@ -88,7 +88,7 @@ def define_task_images(degradation: Degradation, *, folder_lq: Path | None, fold
     if folder_lq is not None and degradation.kind != "sr":
         raise UserError(f"--folder_lq: task {task} makes its own low-quality images from --folder_gt; give only one")
     files = list_images(folder_gt)
-    smallest = smallest_judged(judged_border(degradation.scale))
+    smallest = smallest_judged(degradation.scale)
     judged = [Demand(path, smallest=smallest, reason=f"SSIM, which needs {smallest}") for path in files]
     check_images(judged + [Demand(path) for path in (list_images(folder_lq) if folder_lq else [])])
     if degradation.kind == "sr":

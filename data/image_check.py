@@ -18,7 +18,7 @@ from utils import dist
 from utils.errors import UserError
 from utils.images import image_size, read_image
 from utils.machine import cores
-from utils.metrics import judged_border, smallest_judged
+from utils.metrics import smallest_judged
 from utils.option_datasets import ImageSet
 from utils.options import Options
 
@@ -85,7 +85,7 @@ def demands(options: Options) -> Iterator[Demand]:
     """What an experiment asks of its images."""
     begun = options.task_folder.exists()  # it is made only after this check
     like = Demand(Path(), read=None if begun else read_rgb)
-    train, smallest = options.datasets.train, smallest_judged(judged_border(options.scale))
+    train, smallest = options.datasets.train, smallest_judged(options.scale)
     crop = like._replace(smallest=train.H_size, reason=f"datasets.train.H_size {train.H_size}")
     yield from of_dataset(train, options, like_H=crop, like_L=like)
     judged = like._replace(smallest=smallest, reason=f"SSIM, which needs {smallest}")

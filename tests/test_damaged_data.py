@@ -116,14 +116,14 @@ def test_bad_lr_images_and_test_images_are_in_the_same_error(raw_options: dict[s
     lr, other = tmp_path / "LR", tmp_path / "Other"
     for index in range(6):
         write_image(lr / f"{index:04d}x4.png", make_image(12, 16, seed=index))
-    write_image(other / "0.png", make_image(18, 64, seed=0))
+    write_image(other / "0.png", make_image(19, 64, seed=0))
     cut_off(lr / "0003x4.png", 0.5)
     raw_options["datasets"]["train"]["dataroot_L"] = str(lr)
     raw_options["datasets"]["test_more"] = {"name": "more", "dataroot_H": str(other)}
     with pytest.raises(UserError) as caught:
         check_experiments([Options.model_validate(raw_options)])
     assert str(caught.value) == (
-        f"{lr}/0003x4.png: cannot be read as an image; {other}/0.png: 64x18 pixels are too few for SSIM, which needs 19"
+        f"{lr}/0003x4.png: cannot be read as an image; {other}/0.png: 64x19 pixels are too few for SSIM, which needs 20"
     )
 
 

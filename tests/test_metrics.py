@@ -55,6 +55,13 @@ def test_psnrb_punishes_edges_between_blocks_only() -> None:
     assert psnrb(smooth, blocks, border=0) == psnr(smooth, blocks, border=0)
 
 
+def test_psnrb_of_colour_is_the_mean_of_its_channels_in_decibels() -> None:
+    image, reference = noise(24, 32, channels=3, seed=1), noise(24, 32, channels=3, seed=2) // 2
+    of_channels = [psnrb(image[..., c : c + 1], reference[..., c : c + 1], border=0) for c in range(3)]
+    assert max(of_channels) - min(of_channels) > 1e-3
+    assert psnrb(image, reference, border=0) == pytest.approx(np.mean(of_channels), abs=1e-9)
+
+
 def test_the_luma_of_a_gray_image_is_the_image() -> None:
     a, b = noise(24, 30, channels=1, seed=1), noise(24, 30, channels=1, seed=2)
     assert psnr(luma(a), luma(b), border=2) == psnr(a, b, border=2)

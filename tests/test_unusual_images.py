@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import make_image, train_here
+from utils.degradations import read_jpeg_gray
 from utils.errors import UserError
 from utils.images import EXIF_ORIENTATION, image_size, read_as_stored, read_image
 
@@ -85,6 +86,34 @@ def test_an_unusual_image_is_read_as_documented(name: str, tmp_path: Path) -> No
 def test_what_is_only_restored_keeps_its_colours_under_alpha(name: str, tmp_path: Path) -> None:
     rgba().save(tmp_path / name, lossless=True, exact=True)  # the other formats have no such parameters
     np.testing.assert_array_equal(read_as_stored(tmp_path / name), np.asarray(rgba()))
+
+
+def test_gray_that_is_only_restored_keeps_its_alpha(tmp_path: Path) -> None:
+    gray = rgba().convert("LA")
+    gray.save(tmp_path / "gray.tif")
+    np.testing.assert_array_equal(read_as_stored(tmp_path / "gray.tif"), np.asarray(gray.convert("RGBA")))
+    level = int(PICTURE[0, 0, 0])
+    Image.fromarray(PICTURE[..., 0]).save(tmp_path / "gray.png", transparency=level)
+    alpha = read_as_stored(tmp_path / "gray.png")[..., 3]
+    np.testing.assert_array_equal(alpha, np.where(PICTURE[..., 0] == level, 0, 255))
+
+
+def test_an_orientation_that_is_no_number_is_none(tmp_path: Path) -> None:
+    short, text = b"\x01\x12\x00\x03", b"\x01\x12\x00\x02"  # tag and type of its entry
+    tags = exif(1)
+    assert short in tags
+    RGB.save(tmp_path / "text.jpg", exif=tags.replace(short, text))
+    assert image_size(tmp_path / "text.jpg") == read_image(tmp_path / "text.jpg", channels=3).shape[:2]
+
+
+def test_gray_jpeg_tests_take_the_luma_of_what_is_stored_in_colour(tmp_path: Path) -> None:
+    """The published script asks for the channels of the file, not for what they show."""
+    gray = RGB.convert("L")
+    gray.save(tmp_path / "gray.png")
+    gray.convert("RGB").save(tmp_path / "colour.png")
+    expected = np.round(16 + np.asarray(gray) * 219 / 255)
+    np.testing.assert_array_equal(read_jpeg_gray(tmp_path / "gray.png")[..., 0], np.asarray(gray))
+    np.testing.assert_array_equal(read_jpeg_gray(tmp_path / "colour.png")[..., 0], expected)
 
 
 @pytest.mark.parametrize("cache", ["memmap", "none"])

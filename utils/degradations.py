@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.images import jpeg_round_trip, read_image, to_tensor
+from utils.images import is_stored_gray, jpeg_round_trip, read_image, to_tensor
 from utils.metrics import luma
 from utils.option_datasets import TestSet
 
@@ -36,11 +36,10 @@ def jpeg(quality: int) -> Degrade:
 
 
 def read_jpeg_gray(path: Path) -> np.ndarray:
-    """A gray image as it is; of a colour image the rounded luma, in [16, 235]."""
-    image = read_image(path, channels=3)
-    if (image == image[..., :1]).all():
-        return image[..., :1]
-    return luma(image).round().astype(np.uint8)
+    """A gray image as it is; of one stored in colour, even if it shows none, the rounded luma, in [16, 235]."""
+    if is_stored_gray(path):
+        return read_image(path, channels=1)
+    return luma(read_image(path, channels=3)).round().astype(np.uint8)
 
 
 def reader(*, jpeg: bool, channels: int) -> Read:

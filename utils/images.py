@@ -21,7 +21,7 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.files import write_whole
 
-EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 TIFF_BITS, TIFF_EXTRA = 258, 338  # tags of a file's directory
 STRAIGHT_ALPHA = {TIFF_BITS: (8, 8, 8, 8), TIFF_EXTRA: (2,)}  # of RGBA whose colours are not multiplied by alpha
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue
@@ -54,13 +54,20 @@ def read_as_stored(path: Path) -> np.ndarray:
     """
     with header(path) as found:
         transparent = found.has_transparency_data
-        if isinstance(found, TiffImageFile) and all(found.tag_v2.get(tag) == v for tag, v in STRAIGHT_ALPHA.items()):
-            return np.array(found)  # OpenCV would multiply the colours by alpha
+        if opencv_spoils_alpha(found):
+            return np.array(found.convert("RGBA"))
     # Only without alpha does OpenCV turn an image upright.
     image = decode(path, cv2.IMREAD_UNCHANGED if transparent else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image.dtype not in (np.uint8, np.uint16):
         raise UserError(f"{path}: expected 8 or 16 bits for each channel, found {image.dtype}")
     return swap_red_and_blue(image if image.ndim == 3 else image[..., None])
+
+
+def opencv_spoils_alpha(found: Image.Image) -> bool:
+    """Whether OpenCV multiplies the colours by alpha, as in RGBA TIFF, or drops it, as in gray TIFF or of one grey."""
+    if isinstance(found, TiffImageFile):
+        return found.mode == "LA" or all(found.tag_v2.get(tag) == value for tag, value in STRAIGHT_ALPHA.items())
+    return found.mode in {"1", "L"} and found.has_transparency_data
 
 
 def swap_red_and_blue(image: np.ndarray) -> np.ndarray:
@@ -135,8 +142,18 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     with header(path) as found:
         width, height = found.size
-        quarter_turn = found.format in {"JPEG", "MPO"} and found.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        quarter_turn = found.format in {"JPEG", "MPO"} and found.getexif().get(EXIF_ORIENTATION) in QUARTER_TURNS
     return (width, height) if quarter_turn else (height, width)
+
+
+def is_stored_gray(path: Path) -> bool:
+    """Whether a file has a single channel, by its header; a palette is of colours.
+
+    Raises:
+        UserError: the file is not an image.
+    """
+    with header(path) as found:
+        return Image.getmodebase(found.mode) == "L"
 
 
 def write_image(path: Path, image: np.ndarray, *, mtime_ns: int | None = None) -> None:

@@ -39,9 +39,13 @@ def psnr(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
     return decibels(mean_squared_error(cut_border(image, border), cut_border(reference, border)))
 
 
-def smallest_judged(border: int) -> int:
-    """Pixels in height and width that an image needs, its border included, for SSIM to have one window."""
-    return SSIM_WINDOW + 2 * border
+def smallest_judged(scale: int) -> int:
+    """Pixels in height and width that an HR image needs for SSIM to have one window.
+
+    Without the border, and of the multiple of `scale` to which images are cut.
+    """
+    needed = SSIM_WINDOW + 2 * judged_border(scale)
+    return needed + -needed % scale
 
 
 def ssim(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
@@ -52,7 +56,7 @@ def ssim(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
     """
     image, reference = (cut_border(x, border).astype(np.float64) for x in (image, reference))
     if min(image.shape[:2]) < SSIM_WINDOW:
-        raise UserError(f"SSIM needs {smallest_judged(border)} pixels in height and width")
+        raise UserError(f"SSIM needs {SSIM_WINDOW + 2 * border} pixels in height and width")
     return float(
         structural_similarity(
             image,
@@ -67,11 +71,13 @@ def ssim(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
 
 
 def psnrb(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
-    """PSNR in dB that also punishes the edges between JPEG blocks in `image` (Yim and Bovik, TIP 2011)."""
-    image, reference = (cut_border(x, border).astype(np.float64) for x in (image, reference))
-    channels = range(image.shape[2])
-    effect = np.mean([blocking_effect(image[..., c]) for c in channels])
-    return decibels(mean_squared_error(image, reference) + effect)
+    """PSNR in dB that also punishes the edges between JPEG blocks in `image` (Yim and Bovik, TIP 2011).
+
+    Of several channels, the mean of their decibels, as the published SwinIR script takes it.
+    """
+    image, reference = (np.moveaxis(cut_border(x, border).astype(np.float64), 2, 0) for x in (image, reference))
+    errors = [mean_squared_error(*pair) + blocking_effect(pair[0]) for pair in zip(image, reference, strict=True)]
+    return float(np.mean([decibels(error) for error in errors]))
 
 
 def blocking_effect(image: np.ndarray) -> float:
