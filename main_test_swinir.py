@@ -30,9 +30,13 @@ from utils.images import write_image
 from utils.logger import log_to_terminal
 from utils.metrics import judged_border
 from utils.option_file import load, load_beside
-from utils.restoration_tasks import TASKS, task_of_network
+from utils.options import Options
+from utils.restoration_tasks import DATASET_KINDS, TASKS, Kind, task_of_network
 from utils.results import forget_results, results_table, write_results
 from utils.tables import describe
+
+STRENGTH = "default: that of the student's option file, or "
+NOISE, JPEG = 15, 40
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -42,8 +46,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=int, choices=(1, 2, 3, 4, 8), help="default: that of the network; without --model_path, 1"
     )
-    parser.add_argument("--noise", type=int, default=15, help="noise level, in grey levels of 255 (15, 25, 50)")
-    parser.add_argument("--jpeg", type=int, default=40, help="JPEG quality (10, 20, 30, 40)")
+    parser.add_argument("--noise", type=int, help=f"noise level, in grey levels of 255 (15, 25, 50); {STRENGTH}15")
+    parser.add_argument("--jpeg", type=int, help=f"JPEG quality (10, 20, 30, 40); {STRENGTH}40")
     parser.add_argument("--training_patch_size", type=int, help="48 or 64: which official classical SR model")
     parser.add_argument("--large_model", action="store_true", help="the official large real-world SR model")
     parser.add_argument("--model_path", type=Path, help="weights; without it, the official ones of the task")
@@ -54,15 +58,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--opt", type=Path, help="option file of a student; without it, the weights tell the network")
     parser.add_argument("--self_ensemble", action="store_true", help="mean over the eight flips and rotations (x8)")
     arguments = parser.parse_args()
-    if arguments.noise < 0 or not 0 <= arguments.jpeg <= 100:
-        parser.error(f"--noise {arguments.noise} should not be negative, and --jpeg {arguments.jpeg} from 0 to 100")
+    if arguments.noise is not None and arguments.noise < 0:
+        parser.error(f"--noise {arguments.noise} should not be negative")
+    if arguments.jpeg is not None and not 0 <= arguments.jpeg <= 100:
+        parser.error(f"--jpeg {arguments.jpeg} should be from 0 to 100")
     if not 0 <= arguments.tile_overlap < (math.inf if arguments.tile is None else arguments.tile):
         parser.error(f"--tile_overlap {arguments.tile_overlap} should not be negative, and be less than --tile")
     return arguments
 
 
-def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path, str]:
-    """The network with its weights, their file, and its task; official weights that are missing are downloaded.
+def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path, Options | None]:
+    """The network with its weights, their file and, if known, its options; missing official weights are downloaded.
 
     Raises:
         UserError: the weights cannot be had, or are not those of a SwinIR.
@@ -73,27 +79,29 @@ def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path, str]:
             task=arguments.task or "color_dn",
             scale=arguments.scale or 1,
             training_patch_size=arguments.training_patch_size or 64,
-            noise=arguments.noise,
-            jpeg=arguments.jpeg,
+            noise=NOISE if arguments.noise is None else arguments.noise,
+            jpeg=JPEG if arguments.jpeg is None else arguments.jpeg,
             large_model=arguments.large_model,
         )
         path = Path("model_zoo") / weights_of_task.file
     with dist.main_first():
         weights = checkpoint.read_weights(ensure(path))
     options = load(arguments.opt) if arguments.opt else load_beside(path)
-    network = network_with_weights(weights, source=path, options=options)
-    # Without options, the range of the published networks tells the two apart.
-    jpeg = options.datasets.train.dataset_type == "jpeg" if options else network.img_range == 255
-    return network, path, task_of_network(upsampler=network.upsampler, channels=network.in_chans, jpeg=jpeg)
+    return network_with_weights(weights, source=path, options=options), path, options
 
 
-def choose_degradation(arguments: argparse.Namespace, network: SwinIR, model: Path, own_task: str) -> Degradation:
-    """What the arguments ask for, and the network where they say nothing.
+def choose_degradation(
+    arguments: argparse.Namespace, network: SwinIR, model: Path, options: Options | None
+) -> Degradation:
+    """What the arguments ask for, and where they say nothing, what the network was trained for.
 
     Raises:
         UserError: the network is for another scale or other images.
     """
-    name = arguments.task or own_task
+    kind: Kind = "jpeg" if network.img_range == 255 else "noise"  # which tells the published networks apart
+    if options:
+        kind = DATASET_KINDS[options.datasets.train.dataset_type]
+    name = arguments.task or task_of_network(upsampler=network.upsampler, channels=network.in_chans, kind=kind)
     task = TASKS[name]
     scale = (arguments.scale or network.upscale) if task.kind == "sr" else 1
     if network.upscale != scale:
@@ -103,7 +111,12 @@ def choose_degradation(arguments: argparse.Namespace, network: SwinIR, model: Pa
     if network.in_chans not in task.channels:
         expected = " or ".join(map(str, task.channels))
         raise UserError(f"{model}: this network is for {network.in_chans} channels, but task {name} needs {expected}")
-    return Degradation(task=name, channels=network.in_chans, scale=scale, noise=arguments.noise, jpeg=arguments.jpeg)
+    noise, jpeg = arguments.noise, arguments.jpeg
+    if noise is None:
+        noise = options.datasets.train.sigma if options and kind == "noise" else NOISE
+    if jpeg is None:
+        jpeg = options.datasets.train.quality_factor if options and kind == "jpeg" else JPEG
+    return Degradation(task=name, channels=network.in_chans, scale=scale, noise=noise, jpeg=jpeg)
 
 
 def run_set(
@@ -176,8 +189,8 @@ def main() -> None:
     with exit_on_user_error(), dist.processes() as device:
         log_to_terminal(quiet=True)
         sets = pair_folders(arguments.folder_lq, arguments.folder_gt)
-        network, model, own_task = load_network(arguments)
-        degradation = choose_degradation(arguments, network, model, own_task)
+        network, model, options = load_network(arguments)
+        degradation = choose_degradation(arguments, network, model, options)
         images = [define_task_images(degradation, folder_lq=pair.lq, folder_gt=pair.gt) for pair in sets]
         restore = Restorer(
             network.to(device),

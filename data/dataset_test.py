@@ -35,7 +35,7 @@ class Degradation:
     task: str
     channels: int
     scale: int
-    noise: int
+    noise: float
     jpeg: int
 
     @property
@@ -46,12 +46,16 @@ class Degradation:
     @property
     def degree(self) -> str:
         """As the published script names it: `x4`, `noise25` or `jpeg10`."""
-        return {"sr": f"x{self.scale}", "noise": f"noise{self.noise}", "jpeg": f"jpeg{self.jpeg}"}[self.kind]
+        return {"sr": f"x{self.scale}", "noise": f"noise{self.noise:g}", "jpeg": f"jpeg{self.jpeg}"}[self.kind]
 
-    def settings(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, str | float]:
         """What there is to say of it: nothing of noise to a JPEG task."""
-        strength = {"sr": {}, "noise": {"noise": self.noise}, "jpeg": {"jpeg": self.jpeg}}[self.kind]
-        return {"task": self.task, "channels": self.channels, "scale": self.scale, **strength}
+        strengths: dict[Kind, dict[str, float]] = {
+            "sr": {},
+            "noise": {"noise": self.noise},
+            "jpeg": {"jpeg": self.jpeg},
+        }
+        return {"task": self.task, "channels": self.channels, "scale": self.scale, **strengths[self.kind]}
 
 
 class LRImages(Dataset[np.ndarray]):
@@ -77,7 +81,8 @@ def define_task_images(degradation: Degradation, *, folder_lq: Path | None, fold
     artefact reduction degrade the images of `folder_gt`; `folder_lq` alone has no ground truth.
 
     Raises:
-        UserError: the folders hold no images, or none that go together; or as `check_images`.
+        UserError: a folder is missing or one too many, they hold no images, or none that go together; or as
+            `check_images`.
     """
     task, channels = degradation.task, degradation.channels
     if folder_gt is None:
@@ -87,6 +92,8 @@ def define_task_images(degradation: Degradation, *, folder_lq: Path | None, fold
         return LRImages(files)
     if folder_lq is not None and degradation.kind != "sr":
         raise UserError(f"--folder_lq: task {task} makes its own low-quality images from --folder_gt; give only one")
+    if folder_lq is None and degradation.kind == "sr" and degradation.scale == 1:
+        raise UserError("--folder_lq: missing; at scale 1, bicubic makes no LR images of --folder_gt")
     files = list_images(folder_gt)
     smallest = smallest_judged(degradation.scale)
     judged = [Demand(path, smallest=smallest, reason=f"SSIM, which needs {smallest}") for path in files]

@@ -40,7 +40,8 @@ def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list
     """The test sets of both lists, whose folders belong together in their order; one list may be empty.
 
     Raises:
-        UserError: there are no folders, or not as many of one kind as of the other, or one holds no images.
+        UserError: there are no folders, or not as many of one kind as of the other, or one holds no images, or numbers
+            do not tell apart what has the same name.
     """
     if not folders_lq and not folders_gt:
         raise UserError("neither --folder_lq nor --folder_gt is given")
@@ -50,6 +51,9 @@ def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list
         list_images(folder)
     names = [set_name(folder) for folder in folders_gt or folders_lq]
     names = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names, start=1)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"two test sets would be called {twice[0]}, as their results are: rename one of the folders")
     return [
         SetFolders(name, lq, gt)
         for name, lq, gt in zip_longest(names, folders_lq, folders_gt)  # a list of no folders makes them None

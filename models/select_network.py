@@ -17,6 +17,8 @@ from utils.options import Network, Options, SpandrelNetwork
 
 NETWORKS = {"swinir": SwinIR, "swinir_student": SwinIR_Student}
 
+TRACELESS = ("img_range", "qk_scale")  # arguments that leave no mark on a state dict
+
 # Classical SR of the paper, the teacher unless an option file says otherwise.
 SWINIR_M = {
     "img_size": 64,
@@ -79,7 +81,7 @@ def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int
 
 
 def network_with_weights(weights: Mapping[str, Tensor], *, source: Path, options: Options | None) -> SwinIR:
-    """A checkpoint's network with its weights: as its option file says, or, without one, as the weights show.
+    """A checkpoint's network with its weights: as its option file says, or, without one, as the file shows.
 
     Raises:
         UserError: the weights are not those of the option file's network, or of no SwinIR.
@@ -92,13 +94,16 @@ def network_with_weights(weights: Mapping[str, Tensor], *, source: Path, options
 def network_from_weights(weights: Mapping[str, Tensor], *, source: Path) -> SwinIR:
     """A SwinIR of the architecture that its weights show, without them.
 
-    `img_range` leaves no trace: windows of 7 without an upsampler are taken for JPEG's networks, whose range is 255.
+    `TRACELESS` arguments are those that the file states; where it does not, windows of 7 without an upsampler are taken
+    for JPEG's networks, whose `img_range` is 255.
 
     Raises:
         UserError: these are not the weights of a SwinIR.
     """
+    stated = checkpoint.stated_arguments(source)
+    traceless = {key: stated[key] for key in TRACELESS if isinstance(stated.get(key), int | float)}
     try:
-        return SwinIR(**arguments_from_weights(weights))
+        return SwinIR(**arguments_from_weights(weights) | traceless)
     except (ArithmeticError, LookupError, ValueError) as error:
         raise UserError(f"{source}: these are not the weights of a SwinIR ({error})") from error
 

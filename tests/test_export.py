@@ -194,8 +194,11 @@ def test_the_option_file_tells_the_range_that_the_weights_do_not_show(
     checkpoint_sets.save(folder / "models", 10, {"E": network.state_dict(), "state": {}})
     (folder / "options.json").write_text(json.dumps(raw_options))
     run(folder / "models" / "10_E.pth", "--out", tmp_path / "out")
-    with safetensors.safe_open(next((tmp_path / "out").glob("*.safetensors")), "pt") as file:
-        assert json.loads(file.metadata()["arguments"])["img_range"] == 1
+    (exported,) = (tmp_path / "out").glob("*.safetensors")
+    alone = exported.rename(tmp_path / "alone.safetensors")
+    opened = network_with_weights(checkpoint.read_weights(alone), source=alone, options=None)
+    lr_image = torch.rand(1, 3, 14, 14)
+    assert torch.equal(opened(lr_image), network.eval()(lr_image))
 
 
 def test_the_commands_of_the_card_work(

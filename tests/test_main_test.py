@@ -129,15 +129,28 @@ def test_clean_images_are_degraded_restored_and_judged(
         assert image.mode == ("L" if task in {"gray_dn", "jpeg_car"} else "RGB")
 
 
-def test_a_jpeg_student_is_judged_on_jpeg_whatever_its_range(
-    run: Callable[..., str], clean_folder: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("dataset", "folder"),
+    [
+        ({"dataset_type": "jpeg", "quality_factor": 10}, "student_10_E_color_jpeg_car_jpeg10"),
+        ({"dataset_type": "dncnn", "sigma": 50}, "student_10_E_color_dn_noise50"),
+        ({"dataset_type": "sr", "dataroot_L": "Clean"}, "student_10_E_classical_sr_x1"),
+    ],
+)
+def test_a_student_is_judged_on_what_it_was_trained_for(
+    dataset: dict[str, Any], folder: str, run: Callable[..., str], clean_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "student").mkdir()
     model = weights_of("color_jpeg_car", tmp_path / "student" / "models" / "10_E.pth", img_range=1.0)
     options = toy_options(clean_folder, root=tmp_path) | {"scale": 1, "netG": {**TINY, **JPEG, "img_range": 1.0}}
-    options["datasets"]["train"]["dataset_type"] = options["datasets"]["test"]["dataset_type"] = "jpeg"
+    for section in options["datasets"].values():
+        section.update(dataset)
     (tmp_path / "student" / "options.json").write_text(json.dumps(options))
-    assert "student_10_E_color_jpeg_car_jpeg40" in run("--folder_gt", clean_folder, "--model_path", model)
+    pairs = ["--folder_lq", clean_folder] if dataset["dataset_type"] == "sr" else []
+    assert folder in run("--folder_gt", clean_folder, *pairs, "--model_path", model)
+    run("--folder_gt", clean_folder, *pairs, "--model_path", model, "--noise", 25, "--jpeg", 20)
+    strengths = {"jpeg": "jpeg20", "dncnn": "noise25", "sr": "x1"}
+    assert (tmp_path / "results" / f"{folder.rpartition('_')[0]}_{strengths[dataset['dataset_type']]}").exists()
 
 
 def test_noise_is_the_published_scripts(clean_folder: Path) -> None:
@@ -262,6 +275,11 @@ def bicubic_or_same(item: Any, task: str) -> torch.Tensor:
             ["--folder_gt", "Clean", "--folder_lq", "Clean", "--model_path", "colour.pth"],
             "makes its own low-quality images",
         ),
+        (["--folder_gt", "a/Clean", "Clean", "Clean_2"], "two test sets would be called Clean_2"),
+        (
+            ["--task", "classical_sr", "--folder_gt", "Clean", "--model_path", "colour.pth"],
+            "at scale 1, bicubic makes no LR images",
+        ),
         (["--folder_gt", "nowhere"], "nowhere: there is no such folder"),
         (["--folder_gt", "Clean/image 0.png"], "Clean/image 0.png: this is a file; expected a folder of images"),
         (["--folder_gt", "Clean", "--model_path", "x4.pth"], "for scale 4, but task color_dn is asked for scale 1"),
@@ -279,6 +297,8 @@ def test_bad_input_is_one_sentence(  # noqa: PLR0917
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    for name in ("a/Clean", "Clean_2"):
+        shutil.copytree(clean_folder, tmp_path / name)
     weights_of("gray_dn", tmp_path / "gray.pth")
     weights_of("color_dn", tmp_path / "colour.pth")
     weights_of("classical_sr", tmp_path / "x4.pth")

@@ -111,7 +111,7 @@ def test_gray_jpeg_tests_take_the_luma_of_what_is_stored_in_colour(tmp_path: Pat
     gray = RGB.convert("L")
     gray.save(tmp_path / "gray.png")
     gray.convert("RGB").save(tmp_path / "colour.png")
-    expected = np.round(16 + np.asarray(gray) * 219 / 255)
+    expected = np.round(16 + 219 / 255 * np.asarray(gray))
     np.testing.assert_array_equal(read_jpeg_gray(tmp_path / "gray.png")[..., 0], np.asarray(gray))
     np.testing.assert_array_equal(read_jpeg_gray(tmp_path / "colour.png")[..., 0], expected)
 

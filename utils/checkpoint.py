@@ -1,5 +1,6 @@
 """Reading files of weights, ours and others': the one place that knows how other tools wrap a network's."""
 
+import json
 import pickle
 import textwrap
 from collections.abc import Mapping
@@ -57,6 +58,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{path}: holds no weights of a network")
     return weights
+
+
+def stated_arguments(path: Path) -> dict[str, Any]:
+    """The constructor's arguments in the metadata of a safetensors file of `utils.export`; none of other files.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return dict(json.loads((file.metadata() or {}).get("arguments", "{}")))
+    except Exception as error:  # as in `read`
+        raise UserError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: Path, advice: str = "") -> None:

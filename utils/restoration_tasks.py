@@ -24,15 +24,15 @@ TASKS = {
     "color_jpeg_car": Task("jpeg", channels=(3,)),
 }
 SR_TASKS = {"pixelshuffle": "classical_sr", "pixelshuffledirect": "lightweight_sr", "nearest+conv": "real_sr"}
+DATASET_KINDS: dict[str, Kind] = {"sr": "sr", "dncnn": "noise", "jpeg": "jpeg"}  # by dataset_type
 
 
-def task_of_network(*, upsampler: str, channels: int, jpeg: bool) -> str:
+def task_of_network(*, upsampler: str, channels: int, kind: Kind) -> str:
     """The task that a network of this reconstruction and image channels is for.
 
     Args:
-        jpeg: whether a network without up-sampling was trained to remove JPEG artefacts, not noise.
+        kind: what a network without up-sampling was trained for; "sr" is other images, in pairs of files.
     """
-    if upsampler:
-        return SR_TASKS[upsampler]
-    kind: Kind = "jpeg" if jpeg else "noise"
+    if upsampler or kind == "sr":
+        return SR_TASKS.get(upsampler, "classical_sr")
     return next(name for name, task in TASKS.items() if task == Task(kind, channels=(channels,)))
