@@ -202,9 +202,10 @@ def define_taught(images: SRImages, options: Options, restore: Restore, device: 
     scale, channels = options.scale, options.n_channels
     shapes = [(scale * height, scale * width, channels) for height, width in map(image_size, lr_files)]
     folder_H = Path(options.datasets.train.dataroot_H)
-    teacher = f"{weights.parent.parent.name}-{weights.stem}{'-ensemble' if ensemble else ''}"
+    teacher = f"{weights.parent.parent.name}-{weights.stem}-{short_hash(weights)}{'-ensemble' if ensemble else ''}"
     label = f"{sources_label(images.pairs, folder_H)}-{channels}ch-{teacher}"
-    name = fingerprint([*lr_files, weights], options.netTeacher.arguments())
+    beside_weights = options.netTeacher.model_dump(include={"net_type", "img_range", "qk_scale"})
+    name = fingerprint([*lr_files, weights], beside_weights)
     folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
     taught = ImageStore(folder / f"{label}-{name}.u8", shapes)
 
@@ -229,5 +230,9 @@ def define_store(pairs: Sequence[Pair], options: Options) -> ImageStore:
 
 def sources_label(pairs: Sequence[Pair], folder_H: Path) -> str:
     """A name for what is made of these folders: of each LR folder, stores of its own."""
-    source_L = hashlib.sha256(str(pairs[0].L.parent.resolve()).encode()).hexdigest()[:8]
-    return f"{folder_H.name}-{source_L}"
+    return f"{folder_H.name}-{short_hash(pairs[0].L.parent)}"
+
+
+def short_hash(path: Path) -> str:
+    """Tells files or folders of one name apart."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]

@@ -50,12 +50,9 @@ class Degradation:
 
     def settings(self) -> dict[str, str | float]:
         """What there is to say of it: nothing of noise to a JPEG task."""
-        strengths: dict[Kind, dict[str, float]] = {
-            "sr": {},
-            "noise": {"noise": self.noise},
-            "jpeg": {"jpeg": self.jpeg},
-        }
-        return {"task": self.task, "channels": self.channels, "scale": self.scale, **strengths[self.kind]}
+        strengths: dict[str, float] = {"noise": self.noise, "jpeg": self.jpeg}
+        own = {name: strength for name, strength in strengths.items() if name == self.kind}
+        return {"task": self.task, "channels": self.channels, "scale": self.scale, **own}
 
 
 class LRImages(Dataset[np.ndarray]):

@@ -141,7 +141,13 @@ def test_a_stored_teacher_is_asked_once_for_each_image(
     np.testing.assert_allclose(taught[2].astype(int), expected.astype(int), atol=1)  # rounding of 8 bits
 
     built = store.stat().st_mtime_ns
-    train_here(monkeypatch, "--opt", write(toy | {"task": "again"}, file, **settings))
+    spelt_out = {"netTeacher": toy["netTeacher"] | {"qkv_bias": True}}
+    train_here(monkeypatch, "--opt", write(toy | spelt_out | {"task": "again"}, file, **settings))
+    namesake = tmp_path / tmp_path.parent.name / "models" / "teacher.pth"
+    namesake.parent.mkdir(parents=True)
+    shutil.copy2(tmp_path / "teacher.pth", namesake)
+    of_namesake = {"path": toy["path"] | {"pretrained_netTeacher": str(namesake)}}
+    train_here(monkeypatch, "--opt", write(toy | of_namesake | {"task": "of_namesake"}, file, **settings))
     assert store.stat().st_mtime_ns == built
     fill_(network, 2)
     torch.save(network.state_dict(), options.path.pretrained_netTeacher or "")

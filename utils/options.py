@@ -105,8 +105,8 @@ class SpandrelNetwork(Section):
     order in which `train.feature_pairs` counts them; each gives one vector for each LR pixel."""
 
     def arguments(self) -> dict[str, Any]:
-        """What decides its output, beside its weights."""
-        return {"net_type": self.net_type}
+        """None: its weights decide them."""
+        return {}
 
 
 # What `net_type` chooses for netTeacher.
