@@ -58,7 +58,7 @@ def run(
     """Train one experiment from where its task stopped to its end, or profile some iterations."""
     options = model.options
     model.restore()
-    if model.teacher is not None and options.train.teacher == "stored":
+    if options.train.teacher == "stored" and "l_g_distill" in model.objective.terms:
         assert isinstance(crops, SRCrops)  # the options have been checked
         crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)
     first_step = 0 if profile else model.step  # a finished task can be profiled, too

@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="TEXT", help="measure the rows that contain TEXT, keep no file")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, which measure nothing, and no result file")
     arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"--rounds {arguments.rounds} should be at least 1")
     device = torch.device(arguments.device)
     size = 64 if arguments.tiny else 1536 if device.type == "cpu" else 8192
     rates = {dtype: matmul_rate(device, dtype, size=size) for dtype in (torch.float32, torch.bfloat16)}
@@ -81,6 +83,8 @@ def main() -> None:
             if arguments.only in case.name and not emulated:
                 rows.append(measured(case, sides, rounds=arguments.rounds, rate=rates[case.dtype]))
                 sys.stderr.write(f"{rows[-1]['work']}: {rows[-1]['ratio']:.2f}\n")
+    if not rows:
+        parser.error(f"--only {arguments.only}: there is no such row, or only one whose type this machine emulates")
     named_rates = {str(dtype).removeprefix("torch."): rate for dtype, rate in rates.items()}
     sys.stdout.write(
         f"{markdown([readable(row) for row in rows])}\n\n{machine_name(device)}, torch {torch.__version__}; matmul: "

@@ -50,9 +50,10 @@ class Degradation:
 
     def settings(self) -> dict[str, str | float]:
         """What there is to say of it: nothing of noise to a JPEG task."""
-        strengths: dict[str, float] = {"noise": self.noise, "jpeg": self.jpeg}
-        own = {name: strength for name, strength in strengths.items() if name == self.kind}
-        return {"task": self.task, "channels": self.channels, "scale": self.scale, **own}
+        settings: dict[str, str | float] = {"task": self.task, "channels": self.channels, "scale": self.scale}
+        if self.kind != "sr":
+            settings[self.kind] = {"noise": self.noise, "jpeg": self.jpeg}[self.kind]
+        return settings
 
 
 class LRImages(Dataset[np.ndarray]):

@@ -1,12 +1,13 @@
 """What a student costs, for reports: `cost.json` in the task folder."""
 
+import copy
 import json
 
 import torch
 from torch import Tensor, nn
 
 from models.model_plain import ModelPlain
-from models.select_network import define_G, define_teacher
+from models.network_swinir import SwinIR
 from models.summary import INPUT_SIZE, count
 from utils.files import write_whole
 from utils.machine import machine_name, seconds
@@ -26,13 +27,18 @@ def latency(model: ModelPlain) -> float:
     return min(seconds(run, model.device) for _ in range(ROUNDS))
 
 
+def without_weights(network: nn.Module) -> nn.Module:
+    """A SwinIR on the meta device, where it takes no time; other networks as they are, which may not run there."""
+    return copy.deepcopy(network).to("meta") if isinstance(network, SwinIR) else network
+
+
 def record_cost(model: ModelPlain) -> None:
     """Write parameters and FLOPs of the student, and of the teacher, where there is one, and the student's latency."""
     options = model.options
-    with torch.device("meta"):
-        networks: dict[str, nn.Module] = {"student": define_G(options)}
-        if options.train.distillation_type != "none":
-            networks["teacher"] = define_teacher(options)
-    counts = {name: count(network, channels=options.n_channels) for name, network in networks.items()}
+    networks: dict[str, nn.Module] = {"student": model.ema}
+    if model.teacher:
+        assert isinstance(model.teacher.network, nn.Module)
+        networks["teacher"] = model.teacher.network
+    counts = {name: count(without_weights(network), channels=options.n_channels) for name, network in networks.items()}
     content = {"input_size": INPUT_SIZE, **counts, "latency": latency(model), "device": machine_name(model.device)}
     write_whole(options.task_folder / "cost.json", (json.dumps(content, indent=2) + "\n").encode())

@@ -176,9 +176,6 @@ class Term:
         end: the iteration by which its weight has fallen to 0, linearly from the first in which it counts; None: it
             does not fall.
         charbonnier_eps: of the Charbonnier loss, should it be that.
-
-    Raises:
-        ValueError: it would have fallen to 0 by the first iteration in which it counts.
     """
 
     lossfn_type: str
@@ -188,8 +185,7 @@ class Term:
     charbonnier_eps: float = 1e-9
 
     def __post_init__(self) -> None:
-        if self.end is not None and self.end <= self.start + 1:
-            raise ValueError(f"a weight that falls to 0 by iteration {self.end:,} leaves none after {self.start:,}")
+        assert self.end is None or self.end > self.start + 1, "its weight is 0 in every iteration"
 
     def weight_at(self, step: int) -> float:
         """Its weight in iteration `step`; the first iteration is 1."""

@@ -38,7 +38,11 @@ def mean_activations(model: ModelPlain, lr_image: Tensor) -> tuple[np.ndarray, n
     signal = model.trainable(image, model.teacher.of_any_size(image).features)
     model.trainable.train()
     student, targets = (
-        torch.cat(features).abs().mean(dim=2).unflatten(1, lr_image.shape[1:]).half().cpu().numpy()
+        torch.cat([feature.abs().mean(dim=2) for feature in features])
+        .unflatten(1, lr_image.shape[1:])
+        .half()
+        .cpu()
+        .numpy()
         for features in (signal.features, signal.targets)
     )
     return student, targets

@@ -24,10 +24,11 @@ def count_parameters(network: nn.Module) -> int:
 def count_flops(network: nn.Module, *, channels: int, size: int = INPUT_SIZE) -> int:
     """FLOPs of restoring one (channels, size, size) image: two for each multiply-add of layers and attention.
 
-    Networks on the meta device cost no time.
+    Networks on the meta device cost no time. Gradients are on, since without them attention is a kernel that is not
+    counted.
     """
     image = torch.zeros(1, channels, size, size, device=next(network.parameters()).device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.enable_grad():
         network(image)
     return counter.get_total_flops()
 

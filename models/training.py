@@ -222,7 +222,7 @@ class Training:
         """Save the present iteration, unless that is done, and delete the checkpoints that are no longer wanted."""
         if self.record is None or self.saved == self.model.step:
             return
-        if not self._due(self.options.train.checkpoint_print):
+        if self.model.faults or not self._due(self.options.train.checkpoint_print):  # the others were logged
             self.record.time(step=self.model.step, seconds=self.seconds, data_seconds=self.data_seconds)
         self.record.sync()
         self.model.save()

@@ -7,7 +7,7 @@ import argparse
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,17 @@ def losses_of(model: ModelPlain, *, until: int = STEPS) -> Losses:
 
 def difference(found: Losses, expected: Losses) -> float:
     """The largest relative difference of any loss."""
-    return max(
+    differences = [
         abs(ours[name] - theirs[name]) / theirs[name]
         for ours, theirs in zip(found, expected, strict=True)
         for name in theirs
-    )
+    ]
+    return largest(differences)
+
+
+def largest(differences: Sequence[float]) -> float:
+    """The maximum, or NaN if one is: Python's `max` passes over it."""
+    return torch.tensor(differences).max().item()
 
 
 def resumed(folder: Path, device: torch.device) -> float:
@@ -98,7 +104,7 @@ def resumed(folder: Path, device: torch.device) -> float:
         continued = model_of(folder, second, task=task, **FEATURE)
         continued.restore()
         differences.append(difference(losses_of(continued), expected))
-    return max(differences)
+    return largest(differences)
 
 
 def validated(folder: Path, device: torch.device) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import main_train_student
 from data.dataset_sr import SRImages, sr_pairs
 from models.distillation import Teacher
+from models.feature_maps import mean_activations
 from models.model_plain import ModelPlain, check_networks
 from models.network_swinir import SwinIR, reflect_to_multiple
 from models.spandrel_teacher import SpandrelTeacher, find_layout, read_teacher
@@ -257,6 +258,14 @@ def test_features_of_crops_that_the_two_networks_extend_differently_are_of_the_s
     torch.testing.assert_close(found[..., :9, :17], shallow[..., :9, :17])  # beyond, it saw the extension
     answered = model.trainable(image, features)
     assert answered.features[0].shape == answered.targets[0].shape == (1, 10 * 18, 12)
+
+
+def test_features_of_different_widths_have_their_maps_side_by_side(raw_options: dict[str, Any], esrgan: Path) -> None:
+    widths = ("model.0", "model.1.sub.0.RDB1.conv1.0")  # 8 and 32
+    on_student = {"feature_translator": "student", "feature_pairs": [[0, 0], [1, 1]]}
+    model = ModelPlain(options(raw_options, esrgan, *widths, distillation_type="feature", **on_student), device=CPU)
+    student, targets = mean_activations(model, torch.rand(3, 10, 12))
+    assert student.shape == targets.shape == (2, 10, 12)
 
 
 def test_a_pair_beyond_the_features_is_named(raw_options: dict[str, Any], esrgan: Path) -> None:

@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from torch import nn
 
 from models import summary
-from models.summary import count
+from models.network_swinir import SwinIR
+from models.summary import count, count_flops
 from tests.conftest import ROOT
 
 
@@ -45,3 +47,10 @@ def test_a_network_is_counted_where_it_is(device: str) -> None:
     network = nn.Conv2d(3, 8, 3, padding=1, device=device)
     assert count(network, channels=3) == {"parameters": 8 * (3 * 9 + 1), "flops": 2 * 64 * 64 * 8 * 3 * 9}
     assert network.weight.device.type == device
+
+
+def test_attention_is_counted_on_every_device() -> None:
+    network = SwinIR(img_size=8, embed_dim=12, depths=[2], num_heads=[2], window_size=4).eval()
+    with torch.no_grad():
+        on_cpu = count_flops(network, channels=3, size=8)
+    assert on_cpu == count_flops(network.to("meta"), channels=3, size=8) > 0
