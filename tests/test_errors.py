@@ -1,5 +1,9 @@
 """What a user reads where a program cannot go on."""
 
+import re
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +20,17 @@ def test_a_full_gpu_is_one_line_that_says_what_needs_less(capsys: pytest.Capture
     assert exit_info.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: CUDA out of memory. Tried to allocate 2.00 GiB. Training needs less with a smaller ")
+
+
+@pytest.mark.parametrize("ask", [lambda: torch.empty(10**15), lambda: np.empty(10**15)])
+def test_a_request_that_this_machine_cannot_meet_is_one_sentence(
+    ask: Callable[[], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info, exit_on_user_error():
+        ask()
+    assert exit_info.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"error: ([Cc]an't|Unable to) allocate .*\. Training needs less with a smaller ", line)
 
 
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tests.runs import Run, kair_lines
-from tests.soak import kill, poison
+from tests.soak import kill, poison, train_poisoned
+from utils.logger import Journal
 
 
 def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
@@ -82,6 +83,12 @@ def test_skipped_iterations_stay_skipped_when_the_run_is_resumed(tmp_path: Path)
     outcome = poison(tmp_path, count=3, seed=1)
     assert outcome.injected >= 3
     assert outcome.lost == []
+
+
+def test_the_time_of_a_skipped_iteration_is_kept(tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"total_iter": 3, "checkpoint_save": 3})
+    train_poisoned(run, {3})
+    assert [record["iter"] for record in Journal(run.task / "timing.jsonl").read()] == [1, 2, 3]
 
 
 def test_a_run_that_diverges_stops_with_its_checkpoints_intact(tmp_path: Path) -> None:

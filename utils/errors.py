@@ -17,9 +17,16 @@ class UserError(Exception):
     """One sentence that names the place (file, key, folder), what was found there and what was expected."""
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether a GPU or this machine has no more memory to give."""
+    # PyTorch's exceptions are known by name and text: small commands need not import it for this.
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or of_torch
+
+
 @contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Make a `UserError`, a refused file, a full disk or GPU (all exit code 2), and Ctrl-C (130), one line."""
+    """Make a `UserError`, a refused file, a full disk or memory (all exit code 2), and Ctrl-C (130), one line."""
     try:
         yield
     except UserError as error:
@@ -31,11 +38,11 @@ def exit_on_user_error() -> Iterator[None]:
         place = "" if error.filename is None else f"{error.filename}: "
         sys.stderr.write(f"error: {place}{error.strerror}\n")
         raise SystemExit(2) from None
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, which small commands need not import for this
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
             raise
-        request = ". ".join(str(error).split(". ")[:2])
-        sys.stderr.write(f"error: {request}. {LESS_MEMORY}\n")
+        request = ". ".join(str(error).rpartition("DefaultCPUAllocator: ")[2].split(". ")[:2])
+        sys.stderr.write(f"error: {request or 'out of memory'}. {LESS_MEMORY}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
