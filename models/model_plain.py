@@ -133,17 +133,20 @@ class ModelPlain:
         return unit_range(image.to(self.device, non_blocking=True))
 
     def _ask_teacher(self, batch: Mapping[str, Any], lr_image: Tensor, step: int) -> TeacherSignal:
-        """The teacher's answer: images from the batch (`T`), where they were stored, and the rest now."""
+        """The teacher's answer: images from the batch (`T`), where they were stored, and the rest now.
+
+        Without the features that no loss compares: they would be kept until the backward pass.
+        """
         assert self.teacher is not None
-        if "T" not in batch:
-            return self.teacher(lr_image)
-        stored = self._on_device(batch["T"])
-        unknown = lr_image if self.objective.needs_features(step) else lr_image[len(stored) :]
+        compares = self.objective.needs_features(step)
+        stored = [self._on_device(batch["T"])] if "T" in batch else []
+        known = sum(map(len, stored))
+        unknown = lr_image if compares else lr_image[known:]
         if len(unknown) == 0:
-            return TeacherSignal(stored, [])
+            return TeacherSignal(stored[0], [])
         answer = self.teacher(unknown)
-        zoomed = len(lr_image) - len(stored)
-        return TeacherSignal(torch.cat([stored, answer.image[len(unknown) - zoomed :]]), answer.features)
+        made = answer.image[len(unknown) - len(lr_image) + known :]
+        return TeacherSignal(torch.cat([*stored, made]), answer.features if compares else [])
 
     def teacher_restore(self) -> Restore:
         """The teacher as a function (B, C, H, W) -> (B, C, s*H, s*W) on images of any size, in tiles."""
