@@ -46,8 +46,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=int, choices=(1, 2, 3, 4, 8), help="default: that of the network; without --model_path, 1"
     )
-    parser.add_argument("--noise", type=int, help=f"noise level, in grey levels of 255 (15, 25, 50); {STRENGTH}15")
-    parser.add_argument("--jpeg", type=int, help=f"JPEG quality (10, 20, 30, 40); {STRENGTH}40")
+    parser.add_argument("--noise", type=int, help=f"noise level, in grey levels of 255 (15, 25, 50); {STRENGTH}{NOISE}")
+    parser.add_argument("--jpeg", type=int, help=f"JPEG quality (10, 20, 30, 40); {STRENGTH}{JPEG}")
     parser.add_argument("--training_patch_size", type=int, help="48 or 64: which official classical SR model")
     parser.add_argument("--large_model", action="store_true", help="the official large real-world SR model")
     parser.add_argument("--model_path", type=Path, help="weights; without it, the official ones of the task")

@@ -64,7 +64,7 @@ def read_as_stored(path: Path) -> np.ndarray:
 
 
 def opencv_spoils_alpha(found: Image.Image) -> bool:
-    """Whether OpenCV multiplies the colours by alpha, as in RGBA TIFF, or drops it, as in gray TIFF or of one grey."""
+    """Whether OpenCV would multiply colours by alpha (RGBA TIFF), or drop it (gray TIFF, a transparent grey in PNG)."""
     if isinstance(found, TiffImageFile):
         return found.mode == "LA" or all(found.tag_v2.get(tag) == value for tag, value in STRAIGHT_ALPHA.items())
     return found.mode in {"1", "L"} and found.has_transparency_data

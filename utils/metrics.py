@@ -42,7 +42,7 @@ def psnr(image: np.ndarray, reference: np.ndarray, *, border: int) -> float:
 def smallest_judged(scale: int) -> int:
     """Pixels in height and width that an HR image needs for SSIM to have one window.
 
-    Without the border, and of the multiple of `scale` to which images are cut.
+    The window lies within the border, and the image is first cut to a multiple of `scale`.
     """
     needed = SSIM_WINDOW + 2 * judged_border(scale)
     return needed + -needed % scale

@@ -21,11 +21,8 @@ TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 def how_differences(methods: Sequence[Method]) -> str:
     """What the intervals are and of what, for the reader to judge."""
-    runs = (
-        "; over runs, where either has several, Student's t of pooled variance"
-        if any(len(m.tasks) > 1 for m in methods)
-        else ""
-    )
+    several = any(len(method.tasks) > 1 for method in methods)
+    runs = "; over runs, where either has several, Student's t of pooled variance" if several else ""
     return (
         f"Difference to {methods[0].name} of the means over the same images, and its {bootstrap.LEVEL:.0%} interval: "
         f"paired bootstrap over images, {bootstrap.RESAMPLES:,} resamples, seed {bootstrap.SEED}, percentiles, "
