@@ -8,32 +8,29 @@ python main_test_swinir.py --task classical_sr --scale 4 --folder_lq testsets/Se
 import argparse
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data.dataset_test import Degradation, LRImages, TaskImages, define_task_images
-from data.test_sets import pair_folders
+from data.folders.test_sets import SetFolders, pair_folders
 from model_zoo.download import ensure, find, official
-from models.memory import peak_bytes
-from models.network_swinir import SwinIR
-from models.select_network import network_with_weights
-from utils import checkpoint, dist
-from utils.errors import UserError, exit_on_user_error
-from utils.evaluate import ImageResult, Restore, Restorer, comparing_threads, evaluate, own_share, restore_alike
-from utils.images import write_image
-from utils.logger import log_to_terminal
-from utils.metrics import judged_border
-from utils.option_file import load, load_beside
-from utils.options import Options
-from utils.restoration_tasks import DATASET_KINDS, TASKS, Kind, task_of_network
-from utils.results import forget_results, results_table, write_results
+from utils.evaluation.tasks import DATASET_KINDS, TASKS, Degradation, Kind, task_of_network
+from utils.options.load import load, load_beside
+from utils.options.schema import Options
+from utils.process.errors import UserError, exit_on_user_error
 from utils.tables import describe
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import; wrong arguments are told before
+    import numpy as np
+    import torch
+
+    from data.dataset_test import TaskImages
+    from models.network_swinir import SwinIR
+    from utils.evaluation.evaluate import ImageResult
+    from utils.evaluation.restorer import Restore
 
 STRENGTH = "default: that of the student's option file, or "
 NOISE, JPEG = 15, 40
@@ -67,31 +64,27 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def load_network(arguments: argparse.Namespace) -> tuple[SwinIR, Path, Options | None]:
-    """The network with its weights, their file and, if known, its options; missing official weights are downloaded.
+def model_file(arguments: argparse.Namespace) -> Path:
+    """The file of weights that is asked for, or the official one of the task; it may have to be downloaded.
 
     Raises:
-        UserError: the weights cannot be had, or are not those of a SwinIR.
+        UserError: there are no official weights for this task.
     """
-    path = arguments.model_path
-    if path is None:
-        weights_of_task = find(
-            task=arguments.task or "color_dn",
-            scale=arguments.scale or 1,
-            training_patch_size=arguments.training_patch_size or 64,
-            noise=NOISE if arguments.noise is None else arguments.noise,
-            jpeg=JPEG if arguments.jpeg is None else arguments.jpeg,
-            large_model=arguments.large_model,
-        )
-        path = Path("model_zoo") / weights_of_task.file
-    with dist.main_first():
-        weights = checkpoint.read_weights(ensure(path))
-    options = load(arguments.opt) if arguments.opt else load_beside(path)
-    return network_with_weights(weights, source=path, options=options), path, options
+    if arguments.model_path is not None:
+        return arguments.model_path
+    weights = find(
+        task=arguments.task or "color_dn",
+        scale=arguments.scale or 1,
+        training_patch_size=arguments.training_patch_size or 64,
+        noise=NOISE if arguments.noise is None else arguments.noise,
+        jpeg=JPEG if arguments.jpeg is None else arguments.jpeg,
+        large_model=arguments.large_model,
+    )
+    return Path("model_zoo") / weights.file
 
 
 def choose_degradation(
-    arguments: argparse.Namespace, network: SwinIR, model: Path, options: Options | None
+    arguments: argparse.Namespace, network: "SwinIR", model: Path, options: Options | None
 ) -> Degradation:
     """What the arguments ask for, and where they say nothing, what the network was trained for.
 
@@ -120,22 +113,31 @@ def choose_degradation(
 
 
 def run_set(
-    restore: Restore,
-    images: TaskImages,
+    restore: "Restore",
+    images: "TaskImages",
     degradation: Degradation,
     *,
     names: Mapping[str, str],
     folder: Path,
-    device: torch.device,
-) -> dict[str, ImageResult]:
+    device: "torch.device",
+) -> "dict[str, ImageResult]":
     """Restore the images of one set into `folder`: by name, the results of those that have a ground truth.
 
     Args:
         names: of the results, by the path of the ground truth, or of the image where there is none.
     """
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from data.dataset_test import LRImages
+    from utils.evaluation.evaluate import comparing_threads, evaluate, own_share
+    from utils.evaluation.restorer import restore_alike
+    from utils.imaging.io import write_image
+    from utils.imaging.metrics import judged_border
+    from utils.process import dist
+
     bar = tqdm(total=len(own_share(images)), desc=folder.name, unit="image", disable=None if dist.is_main() else True)
 
-    def keep(image: np.ndarray, name: str, figures: Mapping[str, float]) -> None:
+    def keep(image: "np.ndarray", name: str, figures: Mapping[str, float]) -> None:
         write_image(folder / f"{name}_SwinIR.png", image)
         say(describe(name, figures))
         bar.update()
@@ -184,12 +186,35 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    """Folders, network, then one test set after another."""
+    """Arguments and folders, and then the work."""
     arguments = parse_arguments()
-    with exit_on_user_error(), dist.processes() as device:
-        log_to_terminal(quiet=True)
+    with exit_on_user_error():
         sets = pair_folders(arguments.folder_lq, arguments.folder_gt)
-        network, model, options = load_network(arguments)
+        model = model_file(arguments)
+        options = load(arguments.opt) if arguments.opt else load_beside(model)
+        test(arguments, sets, model, options)
+
+
+def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path, options: Options | None) -> None:
+    """Restore, and where there is a ground truth judge, one set after another.
+
+    Raises:
+        UserError: weights or images cannot be had, or do not go together.
+    """
+    from data.dataset_test import define_task_images
+    from models.memory import peak_bytes
+    from models.select_network import network_with_weights
+    from utils.evaluation.restorer import Restorer
+    from utils.evaluation.results import forget_results, results_table, write_results
+    from utils.process import dist
+    from utils.process.terminal import log_to_terminal
+    from utils.weights import read_weights
+
+    with dist.processes() as device:
+        log_to_terminal(quiet=True)
+        with dist.main_first():
+            weights = read_weights(ensure(model))
+        network = network_with_weights(weights, source=model, options=options)
         degradation = choose_degradation(arguments, network, model, options)
         images = [define_task_images(degradation, folder_lq=pair.lq, folder_gt=pair.gt) for pair in sets]
         restore = Restorer(

@@ -5,24 +5,20 @@ processes: `torchrun --nproc_per_node=N main_train_student.py --opt ...`.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data.batches import Crops, training_batches
-from data.dataset_sr import SRCrops, define_taught
-from data.image_check import check_experiments
-from data.select_dataset import TestImages, define_crops, define_tests
-from models.model_plain import ModelPlain, check_networks
-from models.profiling import profile_steps
-from models.training import Training
-from utils import dist
-from utils.allocator import keep_freed_memory
-from utils.errors import exit_on_user_error
-from utils.interrupt import Interrupt
-from utils.lock import task_lock
-from utils.logger import log_to_terminal
-from utils.option_file import load_all
+from utils.options.schema import Options
+from utils.process.errors import exit_on_user_error
+from utils.process.interrupt import Interrupt
+from utils.runs.inputs import load_all
+
+if TYPE_CHECKING:
+    from data.batches import Crops
+    from data.select_dataset import TestImages
+    from models.model_plain import ModelPlain
 
 
 def main() -> None:
@@ -36,26 +32,44 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.profile is not None and arguments.profile < 1:
         parser.error(f"--profile {arguments.profile} should be at least 1")
-
     with exit_on_user_error(), Interrupt() as interrupt:
-        experiments = load_all(arguments.opt, arguments.set)
-        keep_freed_memory()
-        with dist.processes() as device:
-            log_to_terminal(quiet=not dist.is_main())
-            for options in experiments:
-                check_networks(options)
-            check_experiments(experiments)
-            data = [(define_crops(options), define_tests(options)) for options in experiments]
-            for options, (crops, tests) in zip(experiments, data, strict=True):
-                model = ModelPlain(options, device=device)
-                with task_lock(options.task_folder) if dist.is_main() else nullcontext():
-                    run(model, crops, tests, interrupt=interrupt, profile=arguments.profile)
+        train(load_all(arguments.opt, arguments.set), interrupt=interrupt, profile=arguments.profile)
+
+
+def train(experiments: Sequence[Options], *, interrupt: Interrupt, profile: int | None) -> None:
+    """Train the experiments one after another, or profile some iterations of each."""
+    # Only now: PyTorch takes seconds to import, and an option file with a typo should not have to wait for it.
+    from data.folders.check import check_experiments
+    from data.select_dataset import define_crops, define_tests
+    from models.model_plain import ModelPlain, check_networks
+    from utils.process import dist
+    from utils.process.machine import keep_freed_memory
+    from utils.process.terminal import log_to_terminal
+    from utils.runs.lock import task_lock
+
+    keep_freed_memory()
+    with dist.processes() as device:
+        log_to_terminal(quiet=not dist.is_main())
+        for options in experiments:
+            check_networks(options)
+        check_experiments(experiments)
+        data = [(define_crops(options), define_tests(options)) for options in experiments]
+        for options, (crops, tests) in zip(experiments, data, strict=True):
+            model = ModelPlain(options, device=device)
+            with task_lock(options.task_folder) if dist.is_main() else nullcontext():
+                run(model, crops, tests, interrupt=interrupt, profile=profile)
+            dist.barrier()  # the teacher of the next file may be what the main process has just saved
 
 
 def run(
-    model: ModelPlain, crops: Crops, tests: Mapping[str, TestImages], *, interrupt: Interrupt, profile: int | None
+    model: "ModelPlain", crops: "Crops", tests: "Mapping[str, TestImages]", *, interrupt: Interrupt, profile: int | None
 ) -> None:
     """Train one experiment from where its task stopped to its end, or profile some iterations."""
+    from data.batches import training_batches
+    from data.dataset_sr import SRCrops, define_taught
+    from models.inspect.profiling import profile_steps
+    from models.training import Training
+
     options = model.options
     model.restore()
     if options.train.teacher == "stored" and "l_g_distill" in model.objective.terms:
@@ -67,7 +81,6 @@ def run(
             profile_steps(model, batches, steps=profile)
         else:
             Training(model, batches=batches, tests=tests, n_images=len(crops), interrupt=interrupt).run()
-    dist.barrier()  # the teacher of the next file may be what the main process has just saved
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import cases
 from benchmarks.timing import Sides, matmul_rate
-from utils.machine import machine_name
+from utils.process.machine import machine_name
 from utils.tables import markdown
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,16 +18,19 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Build, Run
 from data.dataset_sr import SRCrops, SRImages
-from data.folders import Pair
+from data.folders.pairs import Pair
 from data.image_store import decoded
 from data.sampler import Draw
-from models.distillation import Objective, Teacher, TeacherSignal, Term, Trainable, Translators
+from models.distillation.features import TeacherSignal
+from models.distillation.objective import Objective, Term
+from models.distillation.teacher import Teacher
+from models.distillation.translators import Trainable, Translators
+from models.inspect.summary import count_flops
 from models.network_swinir import SwinIR
 from models.network_swinir_student import STUDENT as STUDENT_WIDTHS
 from models.select_network import SWINIR_M
-from models.summary import count_flops
-from utils.allocator import keep_freed_memory
-from utils.images import write_image
+from utils.imaging.io import write_image
+from utils.process.machine import keep_freed_memory
 
 STUDENT: dict[str, Any] = STUDENT_WIDTHS | {
     "img_size": 48,

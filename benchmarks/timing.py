@@ -11,7 +11,7 @@ from statistics import median
 
 import torch
 
-from utils.machine import seconds
+from utils.process.machine import seconds
 
 Run = Callable[[], object]
 Build = Callable[[], Run]

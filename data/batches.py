@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import NotRequired, TypedDict
 
 from data.sampler import StepSampler
-from utils import dist
-from utils.errors import UserError
-from utils.options import Options
+from utils.options.schema import Options
+from utils.process import dist
+from utils.process.errors import UserError
 
 
 class Item(TypedDict):

@@ -15,13 +15,14 @@ from torch.utils.data import Dataset
 
 from data.batches import Crops, Item
 from data.dataset_sr import crop
-from data.folders import file_version, read_unchanged
+from data.folders.files import file_version, read_unchanged
 from data.image_store import ImageStore
 from data.sampler import Draw
-from utils.degradations import Degrade, Read
-from utils.errors import UserError
-from utils.images import jpeg_round_trip, read_image, to_tensor
-from utils.option_datasets import TrainSet
+from utils.imaging.degradations import Degrade, Read
+from utils.imaging.io import jpeg_round_trip, read_image
+from utils.imaging.tensors import to_tensor
+from utils.options.datasets import TrainSet
+from utils.process.errors import UserError
 
 JPEG_UNIT = 16  # pixels in height and width that JPEG codes together: four blocks, which share their colour
 

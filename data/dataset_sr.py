@@ -16,26 +16,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.batches import Crops, Item
-from data.folders import (
-    Pair,
-    check_known_count,
-    derived_folder,
-    describe_files,
-    file_version,
-    list_images,
-    lr_folder,
-    make_bicubic_lr,
-    pair_images,
-    read_unchanged,
-)
+from data.folders.derived import derived_folder, lr_folder, make_bicubic_lr
+from data.folders.files import check_known_count, describe_files, file_version, list_images, read_unchanged
+from data.folders.pairs import Pair, pair_images
 from data.image_store import ImageStore, decoded, fingerprint, remove_outdated
 from data.sampler import Draw
-from utils import dist
-from utils.errors import UserError
-from utils.evaluate import Restore
-from utils.images import bicubic_down, image_size, read_image, to_image, to_tensor, unit_range
-from utils.option_datasets import ImageSet
-from utils.options import Options
+from utils.evaluation.restorer import Restore
+from utils.imaging.io import image_size, read_image
+from utils.imaging.resize import bicubic_down
+from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.options.datasets import ImageSet
+from utils.options.schema import Options
+from utils.process import dist
+from utils.process.errors import UserError
 
 ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 

@@ -5,7 +5,6 @@ little beyond for noisy images. Images without a ground truth are arrays of thei
 asked for, and not kept.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,47 +12,13 @@ from torch.utils.data import Dataset
 
 from data.dataset_degraded import Degraded
 from data.dataset_sr import SRImages, sr_pairs
-from data.folders import list_images
-from data.image_check import Demand, check_images
-from utils.degradations import jpeg, noisy, reader
-from utils.errors import UserError
-from utils.images import read_as_stored
-from utils.metrics import smallest_judged
-from utils.restoration_tasks import TASKS, Kind
-
-
-@dataclass(frozen=True, kw_only=True)
-class Degradation:
-    """A task, and how strongly its images are degraded.
-
-    Attributes:
-        channels: of the images: 1 for gray, 3 for RGB.
-        noise: standard deviation, in grey levels of 255; only for denoising.
-        jpeg: JPEG quality, 0 to 100; only for JPEG artefact reduction.
-    """
-
-    task: str
-    channels: int
-    scale: int
-    noise: float
-    jpeg: int
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of task."""
-        return TASKS[self.task].kind
-
-    @property
-    def degree(self) -> str:
-        """As the published script names it: `x4`, `noise25` or `jpeg10`."""
-        return {"sr": f"x{self.scale}", "noise": f"noise{self.noise:g}", "jpeg": f"jpeg{self.jpeg}"}[self.kind]
-
-    def settings(self) -> dict[str, str | float]:
-        """What there is to say of it: nothing of noise to a JPEG task."""
-        settings: dict[str, str | float] = {"task": self.task, "channels": self.channels, "scale": self.scale}
-        if self.kind != "sr":
-            settings[self.kind] = {"noise": self.noise, "jpeg": self.jpeg}[self.kind]
-        return settings
+from data.folders.check import Demand, check_images
+from data.folders.files import list_images
+from utils.evaluation.tasks import Degradation
+from utils.imaging.degradations import jpeg, noisy, reader
+from utils.imaging.io import read_as_stored
+from utils.imaging.metrics import smallest_judged
+from utils.process.errors import UserError
 
 
 class LRImages(Dataset[np.ndarray]):

@@ -6,7 +6,7 @@ import matplotlib.cbook
 import numpy as np
 import skimage.data
 
-from utils.images import read_image, write_image
+from utils.imaging.io import read_image, write_image
 
 TRAIN = ("coffee", "motorcycle_left", "rocket", "hubble_deep_field", "immunohistochemistry", "brick", "grass", "gravel")
 TEST = ("astronaut", "chelsea", "grace_hopper")

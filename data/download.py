@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.folders import make_bicubic_lr
+from data.folders.derived import make_bicubic_lr
 from utils.download import extract_zip, fetch, folder_for
-from utils.errors import UserError, exit_on_user_error
+from utils.process.errors import UserError, exit_on_user_error
 
 TABLE = Path(__file__).with_name("datasets.json")
 TRAINING_SETS = ("BSD400", "DIV2K")

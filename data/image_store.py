@@ -23,9 +23,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from data.folders import file_version
-from utils.errors import UserError
-from utils.images import image_size, read_image
+from data.folders.files import file_version
+from utils.imaging.io import image_size, read_image
+from utils.process.errors import UserError
 
 logger = logging.getLogger(__name__)
 

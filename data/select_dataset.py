@@ -5,13 +5,14 @@ from pathlib import Path
 from data.batches import Crops
 from data.dataset_degraded import CleanImages, Degraded, DegradedCrops, of_train_set
 from data.dataset_sr import SRCrops, SRImages, define_pairs, define_store
-from data.folders import check_distinct, check_known_count, derived_folder, describe_files, list_images
+from data.folders.derived import derived_folder
+from data.folders.files import check_distinct, check_known_count, describe_files, list_images
 from data.image_store import decoded
-from utils import dist
-from utils.degradations import of_test_set, reader
-from utils.errors import UserError
-from utils.option_datasets import ImageSet, TestSet
-from utils.options import Options
+from utils.imaging.degradations import of_test_set, reader
+from utils.options.datasets import ImageSet, TestSet
+from utils.options.schema import Options
+from utils.process import dist
+from utils.process.errors import UserError
 
 TestImages = SRImages | Degraded
 
@@ -41,7 +42,7 @@ def define_test(test: TestSet, options: Options) -> TestImages:
 def define_crops(options: Options) -> Crops:
     """The training crops of the option file.
 
-    No image may be smaller than the crop, which `data.image_check` sees to.
+    No image may be smaller than the crop, which `data.folders.check` sees to.
 
     Raises:
         UserError: as `define_sr_crops` and `define_degraded_crops`, or the batch cannot be split.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.download import fetch
-from utils.errors import UserError, exit_on_user_error
+from utils.process.errors import UserError, exit_on_user_error
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER / "official.json"

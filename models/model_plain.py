@@ -19,18 +19,24 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.profiler import record_function
 
-from models.distillation import Objective, Teacher, TeacherSignal, Trainable
+from models.distillation.features import TeacherSignal
+from models.distillation.objective import Objective
+from models.distillation.select import define_objective, define_translators
+from models.distillation.teacher import Teacher
+from models.distillation.translators import Trainable
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
-from models.select_distillation import define_objective, define_translators
 from models.select_network import define_G, define_teacher
 from models.spandrel_teacher import SpandrelTeacher
-from utils import checkpoint, checkpoint_sets, dist
-from utils.errors import UserError
-from utils.evaluate import Dataset, ImageResult, OnImage, Restore, Restorer, comparing_threads, evaluate
-from utils.images import unit_range
-from utils.metrics import judged_border
-from utils.options import Options, TrainOptions
+from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, comparing_threads, evaluate
+from utils.evaluation.restorer import Restore, Restorer
+from utils.imaging.metrics import judged_border
+from utils.imaging.tensors import unit_range
+from utils.options.schema import Options, TrainOptions
+from utils.process import dist
+from utils.process.errors import UserError
+from utils.runs import checkpoints
+from utils.weights import load_weights, read, read_weights, serialized
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +219,8 @@ class ModelPlain:
             "optimizer": self.optimizer.state_dict(),
             "bad_steps": self.bad_steps,
         }
-        checkpoint_sets.save(self.options.models_folder, self.step, {**modules, "state": state})
+        parts = {part: serialized(content) for part, content in {**modules, "state": state}.items()}
+        checkpoints.save(self.options.models_folder, self.step, parts)
 
     def _compares(self) -> dict[str, Any]:
         """The options that a task's checkpoints are bound to."""
@@ -231,14 +238,14 @@ class ModelPlain:
             UserError: no checkpoint is intact, the networks are others, or the processes see different folders.
         """
         folder = self.options.models_folder
-        found = checkpoint_sets.newest(folder)
-        dist.check_same(str(folder), f"a checkpoint of iteration {found[0]:,}" if found else "no checkpoint")
+        found = checkpoints.newest(folder)
+        dist.check_same(str(folder), "no checkpoint" if found is None else f"a checkpoint of iteration {found:,}")
         if found is None:
             load_pretrained(self.student, self.options.path.pretrained_netG)
             self.ema.load_state_dict(self.student.state_dict())
             load_pretrained(self.ema, self.options.path.pretrained_netE)
             return
-        self.step, state = found
+        self.step, state = found, read(checkpoints.part_path(folder, found, "state"))
         self.bad_steps = state["bad_steps"]
         for key, value in self._compares().items():
             saved = state["compares"][key]
@@ -247,7 +254,7 @@ class ModelPlain:
                     f"train.{key}: {folder} holds a run with {saved!r}, not {value!r}; give the task another name"
                 )
         for label, module in self.parts().items():
-            load_pretrained(module, str(checkpoint_sets.part_path(folder, self.step, label)), advice=OTHER_NETWORK)
+            load_pretrained(module, str(checkpoints.part_path(folder, self.step, label)), advice=OTHER_NETWORK)
         options = {key: self.optimizer.param_groups[0][key] for key in ("betas", "weight_decay")}
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer.param_groups[0].update(options)  # the option file's, should it have changed
@@ -267,8 +274,8 @@ def check_networks(options: Options) -> None:
         teacher = define_teacher(options)
         define_translators(options, objective, student, teacher)
     if weights is not None and isinstance(teacher, SwinIR):
-        shapes = {name: value.to("meta") for name, value in checkpoint.read_weights(weights).items()}
-        checkpoint.load_weights(teacher, shapes, source=weights, advice=OTHER_TEACHER)
+        shapes = {name: value.to("meta") for name, value in read_weights(weights).items()}
+        load_weights(teacher, shapes, source=weights, advice=OTHER_TEACHER)
 
 
 def learning_rate(train: TrainOptions, step: int) -> float:
@@ -292,10 +299,10 @@ def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "") -
     """Load weights, if there is a file to load.
 
     Raises:
-        UserError: as `checkpoint.load_weights`, or the file cannot be read.
+        UserError: as `load_weights`, or the file cannot be read.
     """
     if path is not None:
-        checkpoint.load_weights(network, checkpoint.read_weights(Path(path)), source=Path(path), advice=advice)
+        load_weights(network, read_weights(Path(path)), source=Path(path), advice=advice)
         logger.info("loaded %s", path)
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from models.network_swinir import SwinIR
 from models.network_swinir_student import STUDENT, SwinIR_Student
 from models.spandrel_teacher import SpandrelTeacher, read_teacher
-from utils import checkpoint
-from utils.errors import UserError
-from utils.options import Network, Options, SpandrelNetwork
+from utils.options.schema import Network, Options, SpandrelNetwork
+from utils.process.errors import UserError
+from utils.weights import load_weights, stated_arguments
 
 NETWORKS = {"swinir": SwinIR, "swinir_student": SwinIR_Student}
 
@@ -31,13 +31,13 @@ SWINIR_M = {
 }
 
 
-def define_G(options: Options) -> SwinIR:  # noqa: N802 -- KAIR's name
+def define_G(options: Options, *, frozen: bool = False) -> SwinIR:  # noqa: N802 -- KAIR's name
     """The student of an option file.
 
     Raises:
-        UserError: its arguments make no network, or one that does not do the file's scale.
+        UserError: as `build`.
     """
-    return build("netG", options.netG, defaults={}, scale=options.scale)
+    return build("netG", options.netG, defaults={}, scale=options.scale, frozen=frozen)
 
 
 def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
@@ -47,7 +47,7 @@ def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
     A SwinIR comes without its weights; what spandrel reads, its weights decide.
 
     Raises:
-        UserError: as `define_G`, or as `read_teacher`.
+        UserError: as `build`, or as `read_teacher`.
     """
     if isinstance(options.netTeacher, SpandrelNetwork):
         assert options.path.pretrained_netTeacher is not None
@@ -61,16 +61,20 @@ def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
             )
     widths = STUDENT if options.netTeacher.net_type == "swinir_student" else {}
     defaults = SWINIR_M | widths | {"upscale": options.scale, "in_chans": options.n_channels}
-    return build("netTeacher", options.netTeacher, defaults=defaults, scale=options.scale)
+    return build("netTeacher", options.netTeacher, defaults=defaults, scale=options.scale, frozen=True)
 
 
-def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int) -> SwinIR:
+def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int, frozen: bool) -> SwinIR:
     """The network of one section of the option file.
+
+    Args:
+        defaults: what the section leaves out, where that is not what the constructor has.
+        frozen: whether it is never trained; it then has no stochastic depth.
 
     Raises:
         UserError: its arguments make no network, or one that does not do the file's scale.
     """
-    arguments = {**defaults, **network.arguments()}
+    arguments = {**defaults, **network.arguments(), **({"drop_path_rate": 0.0} if frozen else {})}
     try:
         built = NETWORKS[network.net_type](**arguments)
     except ValueError as error:
@@ -86,8 +90,8 @@ def network_with_weights(weights: Mapping[str, Tensor], *, source: Path, options
     Raises:
         UserError: the weights are not those of the option file's network, or of no SwinIR.
     """
-    network = define_G(options) if options else network_from_weights(weights, source=source)
-    checkpoint.load_weights(network, weights, source=source)
+    network = define_G(options, frozen=True) if options else network_from_weights(weights, source=source)
+    load_weights(network, weights, source=source)
     return network.eval()
 
 
@@ -100,10 +104,10 @@ def network_from_weights(weights: Mapping[str, Tensor], *, source: Path) -> Swin
     Raises:
         UserError: these are not the weights of a SwinIR.
     """
-    stated = checkpoint.stated_arguments(source)
+    stated = stated_arguments(source)
     traceless = {key: stated[key] for key in TRACELESS if isinstance(stated.get(key), int | float)}
     try:
-        return SwinIR(**arguments_from_weights(weights) | traceless)
+        return SwinIR(**arguments_from_weights(weights) | traceless, drop_path_rate=0.0)
     except (ArithmeticError, LookupError, ValueError) as error:
         raise UserError(f"{source}: these are not the weights of a SwinIR ({error})") from error
 

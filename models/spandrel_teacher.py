@@ -10,19 +10,22 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 from torch import Tensor, nn
 
 from models.network_swinir import reflect_to_multiple
-from utils.errors import UserError
+from utils.process.errors import UserError
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
 
 ToTokens = Callable[[Tensor], Tensor]
 
 
 class SpandrelTeacher(nn.Module):
-    """A network read by spandrel, with what `models.distillation.FeatureNetwork` asks of a teacher.
+    """A network read by spandrel, with what `models.distillation.objective.FeatureNetwork` asks of a teacher.
 
     Args:
         features: path of each module whose output is a feature, such as "layers.0.blocks.5".
@@ -37,7 +40,7 @@ class SpandrelTeacher(nn.Module):
         UserError: a path names no module, or one whose output is not one vector for each pixel of the LR image.
     """
 
-    def __init__(self, descriptor: ImageModelDescriptor, *, features: Sequence[str], crop: int) -> None:
+    def __init__(self, descriptor: "ImageModelDescriptor", *, features: Sequence[str], crop: int) -> None:
         super().__init__()
         self.descriptor = descriptor
         self.network = descriptor.eval().model
@@ -138,6 +141,8 @@ def read_teacher(path: Path, *, scale: int, channels: int, features: Sequence[st
     Raises:
         UserError: spandrel cannot read the file, or it is for another scale or other channels, or as `SpandrelTeacher`.
     """
+    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError  # seconds, for its 40 architectures
+
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.meshgrid")  # of code that is not ours to mend

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -152,7 +151,7 @@ class SwinTransformerBlock(nn.Module):
             attn_drop=config.attn_drop,
             proj_drop=config.drop,
         )
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
         self.norm2 = config.norm_layer(config.dim)
         self.mlp = Mlp(config)
         if shift_size:
@@ -185,6 +184,15 @@ class SwinTransformerBlock(nn.Module):
         attended = self.attn(self.norm1(x).flatten(0, 1), mask).view_as(x)
         x = x + self.drop_path(attended)
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def stochastic_depth(rate: float) -> nn.Module:
+    """What drops a residual branch of some images at this rate in training (Huang et al., ECCV 2016)."""
+    if rate == 0:
+        return nn.Identity()
+    from timm.layers import DropPath  # it takes a second to import
+
+    return DropPath(rate)
 
 
 def keep_own_mask(block: SwinTransformerBlock, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:

@@ -10,20 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.cost import record_cost
-from models.feature_maps import record_feature_maps
+from models.inspect.cost import record_cost
+from models.inspect.feature_maps import record_feature_maps
+from models.inspect.panels import Panels
+from models.inspect.summary import count_parameters
 from models.model_plain import ModelPlain, learning_rate
-from models.panels import Panels
-from models.summary import count_parameters
-from utils import checkpoint_sets, dist
-from utils.environment import record_environment
-from utils.errors import UserError
-from utils.evaluate import Dataset, ImageResult
-from utils.images import write_image
-from utils.interrupt import Interrupt, Interrupted
-from utils.live import Progress
-from utils.machine import machine_name
-from utils.record import Record
+from utils.evaluation.evaluate import Dataset, ImageResult
+from utils.imaging.io import write_image
+from utils.process import dist
+from utils.process.errors import UserError
+from utils.process.interrupt import Interrupt, Interrupted
+from utils.process.machine import machine_name
+from utils.runs import checkpoints
+from utils.runs.environment import record_environment
+from utils.runs.live import Progress
+from utils.runs.record import Record
 
 logger = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ class Training:
         figure = self.options.train.checkpoint_keep_best
         if self.record is None or figure is None:
             return None
-        saved = checkpoint_sets.complete(self.options.models_folder)
+        saved = checkpoints.complete(self.options.models_folder)
         return self.record.best(next(iter(self.tests)), figure, among={*saved, self.model.step})
 
     def _save(self) -> None:
@@ -232,8 +233,8 @@ class Training:
     def _delete_unwanted(self) -> None:
         folder, count = self.options.models_folder, self.options.train.checkpoint_keep_last
         if count is not None:  # none after this iteration counts: they were passed over when the run was resumed
-            saved = [step for step in checkpoint_sets.complete(folder) if step <= self.model.step]
-            checkpoint_sets.delete_others(folder, {*saved[-count:], self._best()})
+            saved = [step for step in checkpoints.complete(folder) if step <= self.model.step]
+            checkpoints.delete_others(folder, {*saved[-count:], self._best()})
 
 
 def describe_device(device: torch.device) -> str:

@@ -13,7 +13,7 @@ import torch
 
 import main_train_student
 from tests.server import Server
-from utils.images import write_image
+from utils.imaging.io import write_image
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"

@@ -22,9 +22,9 @@ from models.network_swinir_student import STUDENT
 from models.select_network import SWINIR_M, define_teacher
 from tests.conftest import toy_options, write_images
 from tests.golden.fill import fill_
-from utils.evaluate import ImageResult
-from utils.machine import machine_name
-from utils.options import Options
+from utils.evaluation.evaluate import ImageResult
+from utils.options.schema import Options
+from utils.process.machine import machine_name
 from utils.tables import markdown
 
 CPU = torch.device("cpu")

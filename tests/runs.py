@@ -19,12 +19,15 @@ import main_train_student
 from models.select_network import define_teacher
 from tests.conftest import ROOT, toy_options, write_images
 from tests.golden.fill import fill_
-from utils import checkpoint_sets
-from utils.logger import Journal
-from utils.options import Options
+from utils.options.schema import Options
+from utils.runs import checkpoints
+from utils.runs.journal import Journal
 
 FORKED = multiprocessing.get_context("forkserver")  # a fork of a process that has imported torch costs no seconds
-FORKED.set_forkserver_preload(["tests.runs"])
+# Beside this module, what a run imports only after it has read its option file.
+FORKED.set_forkserver_preload(
+    ["tests.runs", "data.select_dataset", "models.training", "torch.utils.tensorboard", "timm.layers"]
+)
 
 
 class Run:
@@ -90,7 +93,7 @@ class Run:
 
     def checkpoint_size(self) -> int:
         """Bytes of one checkpoint of the finished task."""
-        return sum(path.stat().st_size for path in checkpoint_sets.members(self.models).popitem()[1])
+        return sum(path.stat().st_size for path in checkpoints.members(self.models).popitem()[1])
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         """The lines of one kind of metrics.jsonl so far."""
@@ -99,7 +102,7 @@ class Run:
 
     def results(self) -> "Results":
         """What the finished task has left."""
-        last = checkpoint_sets.complete(self.models)[-1]
+        last = checkpoints.complete(self.models)[-1]
         parts = {path.name: torch.load(path, weights_only=True) for path in self.models.glob(f"{last}_*.pth")}
         return Results((self.task / "metrics.jsonl").read_bytes(), kair_lines(self.task / "train.log"), parts)
 

@@ -26,11 +26,12 @@ from models.model_plain import ModelPlain
 from models.training import Training
 from tests.runs import Disk, Results, Run, rank_pid, wait_until
 from tests.test_option_mutations import check_mutations
-from utils import checkpoint_sets
-from utils.images import unit_range
-from utils.interrupt import Interrupt, Interrupted
-from utils.option_file import load
+from utils.imaging.tensors import unit_range
+from utils.options.load import load
+from utils.process.interrupt import Interrupt, Interrupted
+from utils.runs import checkpoints
 from utils.tables import markdown
+from utils.weights import read, serialized
 
 FULL_DISK = "No space left on device"
 
@@ -95,8 +96,9 @@ def damage(folder: Path, *, count: int, seed: int) -> Outcome:
     rng, outcome = random.Random(seed), Outcome()
     for step in (5, 10):
         weights = {"w": torch.rand(50, generator=torch.Generator().manual_seed(step))}
-        checkpoint_sets.save(folder, step, {"G": weights, "E": weights, "P": weights, "state": {"step": step}})
-    files = checkpoint_sets.members(folder)[10]
+        parts: dict[str, dict[str, Any]] = {"G": weights, "E": weights, "P": weights, "state": {"step": step}}
+        checkpoints.save(folder, step, {part: serialized(content) for part, content in parts.items()})
+    files = checkpoints.members(folder)[10]
     originals = {path: path.read_bytes() for path in files}
     for _ in range(count):
         path = rng.choice(files)
@@ -108,9 +110,9 @@ def damage(folder: Path, *, count: int, seed: int) -> Outcome:
             data[at] ^= 1 << rng.randrange(8)
         path.write_bytes(data)
         outcome.injected += 1
-        found = checkpoint_sets.newest(folder)
-        expected = 10 if path.suffix == ".json" and checkpoint_sets.find_fault(folder, 10) is None else 5
-        if found != (expected, {"step": expected}):
+        found = checkpoints.newest(folder)
+        expected = 10 if path.suffix == ".json" and checkpoints.find_fault(folder, 10) is None else 5
+        if found != expected or read(checkpoints.part_path(folder, expected, "state")) != {"step": expected}:
             outcome.lost.append(f"{path.name}, byte {at}: read {found}")
         path.write_bytes(originals[path])
     return outcome

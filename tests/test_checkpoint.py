@@ -3,37 +3,36 @@
 import re
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from tests.runs import Disk, Run
 from tests.soak import damage
-from utils import checkpoint_sets
-from utils.errors import UserError
+from utils.process.errors import UserError
+from utils.runs import checkpoints
+from utils.weights import serialized
 
-PARTS: dict[str, dict[str, Any]] = {"G": {"w": torch.arange(6.0)}, "E": {"w": torch.ones(6)}, "state": {"bad_steps": 0}}
+PARTS = {
+    "G": serialized({"w": torch.arange(6.0)}),
+    "E": serialized({"w": torch.ones(6)}),
+    "state": serialized({"bad_steps": 0}),
+}
 
 
 def save(folder: Path, *steps: int) -> None:
     for step in steps:
-        checkpoint_sets.save(folder, step, PARTS)
-
-
-def step_of(folder: Path) -> int | None:
-    found = checkpoint_sets.newest(folder)
-    return found and found[0]
+        checkpoints.save(folder, step, PARTS)
 
 
 def test_a_new_folder_has_none(tmp_path: Path) -> None:
-    assert checkpoint_sets.newest(tmp_path / "models") is None
+    assert checkpoints.newest(tmp_path / "models") is None
 
 
 def test_the_newest_is_found_by_number_and_leaves_no_other_files(tmp_path: Path) -> None:
     (tmp_path / "5_G.pth.partial").write_bytes(b"of a save that was killed")
     save(tmp_path, 9, 10)
-    assert step_of(tmp_path) == 10
+    assert checkpoints.newest(tmp_path) == 10
     assert sorted(path.name for path in tmp_path.glob("9*")) == [
         "9_E.pth", "9_G.pth", "9_checkpoint.json", "9_state.pth"
     ]  # fmt: skip
@@ -46,7 +45,7 @@ def test_a_set_that_lacks_a_file_is_passed_over_and_reported(
 ) -> None:
     save(tmp_path, 5, 10)
     (tmp_path / missing).unlink()
-    assert step_of(tmp_path) == 5
+    assert checkpoints.newest(tmp_path) == 5
     assert "passing over the checkpoint of iteration 10: " in caplog.text
     assert missing in caplog.text
 
@@ -62,13 +61,13 @@ def test_only_a_first_save_that_was_cut_off_lets_a_task_start_anew(tmp_path: Pat
     (tmp_path / "best_G.pth").touch()
     (tmp_path / "10_G.pth").touch()
     with pytest.raises(UserError, match="no checkpoint is complete and intact"):
-        checkpoint_sets.newest(tmp_path)
+        checkpoints.newest(tmp_path)
     (tmp_path / "10_G.pth").unlink()
-    assert step_of(tmp_path) is None
+    assert checkpoints.newest(tmp_path) is None
     save(tmp_path, 5)
     (tmp_path / "5_G.pth").write_bytes(b"")
     with pytest.raises(UserError, match="no checkpoint is complete and intact"):
-        checkpoint_sets.newest(tmp_path)
+        checkpoints.newest(tmp_path)
 
 
 def test_a_full_disk_costs_nothing_that_was_saved(tmp_path: Path) -> None:
@@ -85,7 +84,7 @@ def test_a_full_disk_costs_nothing_that_was_saved(tmp_path: Path) -> None:
         assert process.exitcode == 2
         message = run.output.read_text().splitlines()[-1]
         assert re.match(r"error: .*cannot be written \(.*No space left on device\)", message), message
-        assert step_of(run.models) in {5, 10}
+        assert checkpoints.newest(run.models) in {5, 10}
         assert sorted({int(path.name.partition("_")[0]) for path in run.models.iterdir()}) in ([5], [5, 10])
         disk.enlarge()
         run.finish()
@@ -99,15 +98,15 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     run.finish()
     validated = {record["iter"]: record["psnr_y"] for record in run.records("test") if record["weights"] == "E"}
     assert max(validated, key=lambda step: validated[step]) == 6, "at which there is no regular checkpoint"
-    assert checkpoint_sets.complete(run.models) == [6, 12]
+    assert checkpoints.complete(run.models) == [6, 12]
     assert len(list(run.models.iterdir())) == 10
 
 
 def test_what_a_first_save_left_is_set_aside_when_the_run_starts_anew(tmp_path: Path) -> None:
     for step in (3, 5):  # each killed before its manifest was written
         save(tmp_path, step)
-        checkpoint_sets.manifest_path(tmp_path, step).unlink()
-        assert checkpoint_sets.newest(tmp_path) is None  # and the next one to be cut off does not look like damage
+        checkpoints.manifest_path(tmp_path, step).unlink()
+        assert checkpoints.newest(tmp_path) is None  # and the next one to be cut off does not look like damage
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{step}_{part}.pth.cut_off" for step in (3, 5) for part in PARTS
     }
@@ -119,5 +118,5 @@ def test_weights_that_someone_kept_are_no_first_save(kept: list[str], tmp_path: 
     for part in {"checkpoint.json", *(f"{part}.pth" for part in PARTS.keys() - set(kept))}:
         (tmp_path / f"5_{part}").unlink()
     with pytest.raises(UserError, match="no checkpoint is complete and intact"):
-        checkpoint_sets.newest(tmp_path)
+        checkpoints.newest(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f"5_{part}.pth" for part in kept}

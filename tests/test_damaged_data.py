@@ -19,13 +19,14 @@ from PIL import Image
 
 from data.batches import training_batches
 from data.dataset_sr import SRImages
-from data.dataset_test import Degradation, define_task_images
-from data.image_check import check_experiments
+from data.dataset_test import define_task_images
+from data.folders.check import check_experiments
 from data.select_dataset import define_crops, define_tests
 from tests.conftest import ROOT, make_image, train_here
-from utils.errors import UserError
-from utils.images import write_image
-from utils.options import Options
+from utils.evaluation.tasks import Degradation
+from utils.imaging.io import write_image
+from utils.options.schema import Options
+from utils.process.errors import UserError
 
 PICTURE = make_image(48, 64, seed=9)
 RGB = Image.fromarray(PICTURE)
@@ -171,9 +172,9 @@ def without_privileges() -> None:
 CHECK = """
 import sys
 from pathlib import Path
-from data.folders import list_images
-from data.image_check import Demand, check_images
-from utils.errors import UserError
+from data.folders.files import list_images
+from data.folders.check import Demand, check_images
+from utils.process.errors import UserError
 for folder in sys.argv[1:]:
     try:
         check_images(map(Demand, list_images(Path(folder))))

@@ -17,13 +17,16 @@ from torch import Tensor
 
 from data.batches import Batch, Item, training_batches
 from data.dataset_sr import SRCrops, SRImages, define_pairs, sr_pairs
-from data.folders import Pair, check_known_count, derived_folder, list_images, make_bicubic_lr, pair_images
+from data.folders.derived import derived_folder, make_bicubic_lr
+from data.folders.files import check_known_count, list_images
+from data.folders.pairs import Pair, pair_images
 from data.image_store import ImageStore
 from data.sampler import Draw, StepSampler
 from data.select_dataset import define_sr_crops, define_tests
-from utils.errors import UserError
-from utils.images import bicubic_down, read_image, write_image
-from utils.options import Options
+from utils.imaging.io import read_image, write_image
+from utils.imaging.resize import bicubic_down
+from utils.options.schema import Options
+from utils.process.errors import UserError
 
 N_IMAGES = 5
 EIGHT = {((0, a), (b, 0)) for a in (1, -1) for b in (1, -1)} | {((a, 0), (0, b)) for a in (1, -1) for b in (1, -1)}

@@ -9,7 +9,7 @@ import pytest
 
 import data.download
 from tests.server import Server, sha256, zip_of
-from utils.images import read_image, write_image
+from utils.imaging.io import read_image, write_image
 
 
 def png(tmp_path: Path, seed: int) -> bytes:

@@ -6,8 +6,8 @@ import pytest
 
 import data.demo_images
 from tests.conftest import ROOT
-from utils.images import image_size
-from utils.option_file import load
+from utils.imaging.io import image_size
+from utils.options.load import load
 
 
 def test_the_option_files_of_the_demo_find_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.distillation import (
-    Objective,
-    StudentSignal,
-    Teacher,
-    TeacherSignal,
-    Term,
-    Trainable,
-    Translators,
-    relative_pairs,
-)
+from models.distillation.features import StudentSignal, TeacherSignal
+from models.distillation.objective import Objective, Term
+from models.distillation.teacher import Teacher
+from models.distillation.translators import Trainable, Translators, relative_pairs
 from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from tests.conftest import GOLDEN

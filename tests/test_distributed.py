@@ -11,8 +11,9 @@ import torch
 
 from tests.conftest import make_image
 from tests.runs import Run, rank_pid, wait_until
-from utils import checkpoint_sets, dist
-from utils.images import write_image
+from utils.imaging.io import write_image
+from utils.process import dist
+from utils.runs import checkpoints
 
 
 def assert_close(found: list[dict[str, Any]], expected: list[dict[str, Any]], *, tolerance: float) -> None:
@@ -40,7 +41,7 @@ def test_two_processes_stopped_and_four_that_go_on_give_the_losses_of_one(run: R
     two.send_signal(signal.SIGTERM)  # torchrun hands it on to every process
     assert two.wait() == 1
     output = run.output.read_text()
-    (saved,) = checkpoint_sets.complete(run.models)[-1:]
+    (saved,) = checkpoints.complete(run.models)[-1:]
     assert saved < 20, "stopped too late to show anything"
     assert f"stopped after iteration {saved} of toy, which is saved" in output
     assert [record["iter"] for record in run.records("train")] == list(range(1, saved + 1))

@@ -4,15 +4,15 @@ import json
 import re
 
 from tests.conftest import ROOT
-from utils import kair
-from utils.option_file import dotted_keys
-from utils.option_reference import SCHEMA_TARGET, TARGET, UNITS, reference, schema
-from utils.options import Options
+from utils.options import kair
+from utils.options.load import dotted_keys
+from utils.options.reference import SCHEMA_TARGET, TARGET, UNITS, reference, schema
+from utils.options.schema import Options
 
 
 def test_the_option_reference_is_current() -> None:
-    assert TARGET.read_text() == reference(), "run python -m utils.option_reference"
-    assert SCHEMA_TARGET.read_text() == schema(), "run python -m utils.option_reference"
+    assert TARGET.read_text() == reference(), "run python -m utils.options.reference"
+    assert SCHEMA_TARGET.read_text() == schema(), "run python -m utils.options.reference"
 
 
 def test_units_and_kairs_names_belong_to_keys_that_there_are() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.server import BODY, HALF, Server, sha256, zip_of
 from utils.download import CHUNK, extract_zip, fetch
-from utils.errors import UserError
+from utils.process.errors import UserError
 
 
 def fetch_body(server: Server, target: Path) -> Path:

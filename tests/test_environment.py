@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from utils import environment
-from utils.environment import record_environment
-from utils.logger import Journal
+from utils.runs import environment
+from utils.runs.environment import record_environment
+from utils.runs.journal import Journal
 
 CPU = torch.device("cpu")
 

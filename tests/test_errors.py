@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.errors import exit_on_user_error
+from utils.process.errors import exit_on_user_error
 
 
 def test_a_full_gpu_is_one_line_that_says_what_needs_less(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from data.batches import collate
 from data.dataset_sr import SRCrops, SRImages
-from data.folders import pair_images
+from data.folders.pairs import pair_images
 from data.sampler import Draw
 from models.network_swinir import SwinIR
 from tests.conftest import make_image
-from utils.errors import UserError
-from utils.evaluate import Restorer, average, compare, eight_fold, evaluate, pad_as_published, restore_alike
-from utils.images import imresize, to_image, to_tensor, unit_range
+from utils.evaluation.evaluate import average, compare, evaluate
+from utils.evaluation.restorer import Restorer, eight_fold, pad_as_published, restore_alike
+from utils.imaging.resize import imresize
+from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.process.errors import UserError
 
 CPU = torch.device("cpu")
 

@@ -21,15 +21,20 @@ import torch
 from huggingface_hub import ModelCard
 from spandrel import ModelLoader
 
+from models.export import __main__ as export
+from models.export import forms
+from models.export.hub import push
 from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from models.select_network import network_with_weights
 from tests.conftest import ROOT, make_image
 from tests.golden.fill import fill_
-from utils import checkpoint, checkpoint_sets, export
-from utils.errors import UserError
-from utils.evaluate import Restorer
-from utils.images import read_image, to_image, to_tensor, unit_range, write_image
+from utils.evaluation.restorer import Restorer
+from utils.imaging.io import read_image, write_image
+from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.process.errors import UserError
+from utils.runs import checkpoints
+from utils.weights import read_weights, serialized
 
 TINY: dict[str, Any] = {
     "img_size": 16,
@@ -114,7 +119,7 @@ def test_half_the_size_restores_nearly_the_same(run: Callable[..., str], tmp_pat
         run(tmp_path / "net.pth", "--out", tmp_path / form, *(["--half"] if form == "half" else []))
     whole, half = (tmp_path / form / "net.safetensors" for form in ("whole", "half"))
     assert half.stat().st_size < 0.7 * whole.stat().st_size  # names and shapes take the rest
-    halved = network_with_weights(checkpoint.read_weights(half), source=half, options=None)
+    halved = network_with_weights(read_weights(half), source=half, options=None)
     image = torch.rand(1, 3, 24, 24)
     difference = (halved(image) - network(image)).abs().max()
     assert 0 < difference < 2e-3
@@ -125,19 +130,19 @@ def test_half_the_size_restores_nearly_the_same(run: Callable[..., str], tmp_pat
 @torch.no_grad()
 def test_a_student_of_the_study_is_exported() -> None:
     network = fill_(SwinIR_Student(upscale=4, upsampler="pixelshuffle", mlp_ratio=2), seed=1).eval()
-    assert export.onnx_difference(export.to_onnx(network), network) < 1e-4
+    assert forms.onnx_difference(forms.to_onnx(network), network) < 1e-4
 
 
 @torch.no_grad()
 def test_what_training_alone_needs_does_not_disturb_onnx() -> None:
     network = fill_(SwinIR(**TINY, ape=True, use_checkpoint=True, drop_path_rate=0.5), seed=1).eval()
-    assert export.onnx_difference(export.to_onnx(network), network) < 1e-4
+    assert forms.onnx_difference(forms.to_onnx(network), network) < 1e-4
 
 
 @torch.no_grad()
 def test_onnx_is_not_bound_to_the_parts_in_which_pytorch_restores_large_images(tmp_path: Path) -> None:
     network = saved(TINY | {"upsampler": "pixelshuffledirect"}, tmp_path / "net.pth")
-    (tmp_path / "net.onnx").write_bytes(export.to_onnx(network))
+    (tmp_path / "net.onnx").write_bytes(forms.to_onnx(network))
     image = torch.rand(1, 3, 137, 133)
     torch.testing.assert_close(onnx_restored(tmp_path / "net.onnx", image), network(image), rtol=0, atol=1e-4)
 
@@ -150,7 +155,7 @@ def task_checkpoint(raw_options: dict[str, Any], tmp_path: Path) -> Path:
     options["train"] = raw_options["train"] | {"distillation_type": "response"}
     options["netG"] = raw_options["netG"] | {"depths": [2, 1]}  # spandrel wants two blocks in the first RSTB
     network = fill_(SwinIR(**options["netG"], upscale=4), seed=1)
-    checkpoint_sets.save(folder / "models", 10, {"E": network.state_dict(), "state": {}})
+    checkpoints.save(folder / "models", 10, {"E": serialized(network.state_dict()), "state": b""})
     (folder / "options.json").write_text(json.dumps(options))
     means = {"psnr": 26.25, "ssim": 0.75, "psnr_y": 28.123, "ssim_y": 0.8125}
     records: list[dict[str, Any]] = [
@@ -175,7 +180,7 @@ def test_the_card_tells_what_is_measured(task_checkpoint: Path, run: Callable[..
     assert values == {"PSNR": 37.25, "SSIM": 11.75, "PSNR_Y": 39.123, "SSIM_Y": 11.8125}
     assert "39.12" in text
     assert "response distillation from\n`teacher.pth`" in text
-    stored = checkpoint.read_weights(task_checkpoint)
+    stored = read_weights(task_checkpoint)
     learnt = [value.numel() for name, value in stored.items() if "index" not in name and "mask" not in name]
     assert f"{sum(learnt):,} parameters" in text
     (option_file,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
@@ -191,12 +196,12 @@ def test_the_option_file_tells_the_range_that_the_weights_do_not_show(
         dataset |= {"dataset_type": "dncnn", "sigma": 25}
     network = fill_(SwinIR(**raw_options["netG"], upscale=1), seed=1)
     folder = tmp_path / "runs" / "toy"
-    checkpoint_sets.save(folder / "models", 10, {"E": network.state_dict(), "state": {}})
+    checkpoints.save(folder / "models", 10, {"E": serialized(network.state_dict()), "state": b""})
     (folder / "options.json").write_text(json.dumps(raw_options))
     run(folder / "models" / "10_E.pth", "--out", tmp_path / "out")
     (exported,) = (tmp_path / "out").glob("*.safetensors")
     alone = exported.rename(tmp_path / "alone.safetensors")
-    opened = network_with_weights(checkpoint.read_weights(alone), source=alone, options=None)
+    opened = network_with_weights(read_weights(alone), source=alone, options=None)
     lr_image = torch.rand(1, 3, 14, 14)
     assert torch.equal(opened(lr_image), network.eval()(lr_image))
 
@@ -213,7 +218,7 @@ def test_the_commands_of_the_card_work(
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     shell, *python = re.findall(r"```(?:sh|python)\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
 
-    network = network_with_weights(checkpoint.read_weights(task_checkpoint), source=task_checkpoint, options=None)
+    network = network_with_weights(read_weights(task_checkpoint), source=task_checkpoint, options=None)
     lr_image = unit_range(to_tensor(make_image(16, 32, seed=1)))[None]
     with torch.no_grad():
         alone = to_image(network(lr_image)[0]).astype(int)
@@ -278,7 +283,7 @@ def test_exactly_the_files_of_the_export_are_uploaded(hub: str, run: Callable[..
     files = {path.name for path in out.iterdir()}
     (out / "notes.txt").write_text("not for the public")
     done = subprocess.run(
-        [sys.executable, "-m", "utils.export", tmp_path / "net.pth", "--out", out, "--push", "me/toy"],
+        [sys.executable, "-m", "models.export", tmp_path / "net.pth", "--out", out, "--push", "me/toy"],
         cwd=ROOT,
         env=os.environ | {"HF_ENDPOINT": hub, "HF_TOKEN": "hf_test", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
         capture_output=True,
@@ -319,7 +324,7 @@ def test_an_upload_that_fails_is_one_sentence(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(UserError, match=f"^--push {repo}: .*{problem}.*$"):
-        export.push(tmp_path, [], repo=repo, token="hf_test")
+        push(tmp_path, [], repo=repo, token="hf_test")
 
 
 def test_a_folder_with_other_files_is_left_alone(

@@ -15,20 +15,21 @@ import torch
 from data.batches import training_batches
 from data.select_dataset import define_crops, define_tests
 from models import network_swinir, swin_transformer
+from models.inspect.profiling import profile_steps
 from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR
-from models.profiling import profile_steps
 from models.select_network import define_teacher
 from tests.conftest import ROOT
 from tests.golden.fill import fill_, image
-from utils.errors import UserError
-from utils.evaluate import Restorer, average, evaluate
-from utils.options import Options
+from utils.evaluation.evaluate import average, evaluate
+from utils.evaluation.restorer import Restorer
+from utils.options.schema import Options
+from utils.process.errors import UserError
 
 CPU = torch.device("cpu")
 PAGE_FAULTS = """
 import resource, sys, torch
-from utils.allocator import keep_freed_memory
+from utils.process.machine import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(10):

@@ -15,8 +15,8 @@ import pytest
 
 from data.image_store import ImageStore, decoded, locked
 from tests.conftest import ROOT, make_image
-from utils.errors import UserError
-from utils.images import read_image, write_image
+from utils.imaging.io import read_image, write_image
+from utils.process.errors import UserError
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from tests.conftest import GOLDEN
-from utils.errors import UserError
-from utils.images import bicubic_down, image_size, imresize, read_image, to_image, to_tensor, unit_range, write_image
+from utils.imaging.io import image_size, read_image, write_image
+from utils.imaging.resize import bicubic_down, imresize
+from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.process.errors import UserError
 
 
 def noise(height: int, width: int, *, channels: int) -> np.ndarray:

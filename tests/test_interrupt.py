@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import make_image
 from tests.runs import Run, children, is_waiting, wait_until
-from utils import checkpoint_sets
-from utils.images import write_image
+from utils.imaging.io import write_image
+from utils.runs import checkpoints
 
 ENDED = "interrupted; the same command goes on from what is saved"
 
@@ -55,7 +55,7 @@ def test_a_signal_saves_the_iteration_and_the_run_goes_on_from_it(number: int, w
         for worker in children(process.pid):
             os.kill(worker, number)
     end(process, number, run)
-    (saved,) = checkpoint_sets.complete(run.models)
+    (saved,) = checkpoints.complete(run.models)
     assert iterations(run) == list(range(1, saved + 1))
     assert f"stopped after iteration {saved} of toy, which is saved" in (run.task / "train.log").read_text()
     run.finish()
@@ -100,7 +100,7 @@ def test_a_signal_cuts_a_validation_short_and_saves_what_came_before(tmp_path: P
     assert wait_until(lambda: list(images.glob("*.png")), process)
     end(process, signal.SIGTERM, run)
     assert len(list(images.glob("*.png"))) < 40
-    assert checkpoint_sets.complete(run.models) == [3]
+    assert checkpoints.complete(run.models) == [3]
     assert run.records("test") == []
     run.finish()
     assert expected.differences(run.results()) == []

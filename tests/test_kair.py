@@ -14,16 +14,17 @@ from data.dataset_degraded import CleanImages, DegradedCrops, Window, jpeg_windo
 from data.dataset_sr import reorient
 from data.sampler import Draw
 from data.select_dataset import define_tests
-from models.distillation import Term
+from models.distillation.objective import Term
 from models.model_plain import ModelPlain
 from tests.conftest import ROOT, make_image, train_here
 from tests.golden.fill import fill_
 from tests.runs import equal
-from utils.errors import UserError
-from utils.evaluate import evaluate
-from utils.images import jpeg_round_trip, to_image, write_image
-from utils.metrics import judged_border
-from utils.option_file import load
+from utils.evaluation.evaluate import evaluate
+from utils.imaging.io import jpeg_round_trip, write_image
+from utils.imaging.metrics import judged_border
+from utils.imaging.tensors import to_image
+from utils.options.load import load
+from utils.process.errors import UserError
 from utils.report.results import figure_rows
 from utils.report.tasks import read_methods
 

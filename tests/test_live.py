@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from models.inspect.panels import Panels
 from models.model_plain import ModelPlain
-from models.panels import Panels
 from tests.conftest import ROOT
 from tests.runs import Run
-from utils.live import Progress
-from utils.options import Options
+from utils.options.schema import Options
+from utils.runs.live import Progress
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,17 @@ import main_test_swinir
 import main_train_student
 from data.dataset_degraded import Degraded
 from data.dataset_sr import SRImages
-from data.dataset_test import Degradation, define_task_images
-from data.test_sets import SetFolders, set_name
+from data.dataset_test import define_task_images
+from data.folders.test_sets import SetFolders, set_name
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT, make_image, toy_options
 from tests.golden.fill import fill_
-from utils.evaluate import average, bicubic, compare
-from utils.images import imresize, read_as_stored, read_image, to_image, to_tensor, unit_range, write_image
+from utils.evaluation.evaluate import average, compare
+from utils.evaluation.restorer import bicubic
+from utils.evaluation.tasks import Degradation
+from utils.imaging.io import read_as_stored, read_image, write_image
+from utils.imaging.resize import imresize
+from utils.imaging.tensors import to_image, to_tensor, unit_range
 
 TINY: dict[str, Any] = {"embed_dim": 12, "depths": [2, 2], "num_heads": [2, 2], "mlp_ratio": 2}
 SR = {"window_size": 8, "img_size": 16, "upscale": 4}

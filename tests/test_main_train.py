@@ -17,10 +17,11 @@ from data.image_store import ImageStore
 from models.select_network import define_teacher
 from tests.conftest import ROOT, make_image, train_here
 from tests.golden.fill import fill_
-from utils.evaluate import Restorer
-from utils.images import read_image, to_image, to_tensor, unit_range, write_image
-from utils.option_file import load
-from utils.options import Options
+from utils.evaluation.restorer import Restorer
+from utils.imaging.io import read_image, write_image
+from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.options.load import load
+from utils.options.schema import Options
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 KAIR_LINE = re.compile(r"<epoch:\s*(\d+), iter:\s*([\d,]+), lr:(\S+)> ((?:\w+: \S+ ?)+)$")

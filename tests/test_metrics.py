@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLDEN
-from utils.errors import UserError
-from utils.metrics import luma, psnr, psnrb, ssim
+from utils.imaging.metrics import luma, psnr, psnrb, ssim
+from utils.process.errors import UserError
 
 EXPECTED = json.loads((GOLDEN / "metrics.json").read_text(encoding="utf-8"))
 TOLERANCES = {"psnr": 1e-3, "psnr_y": 1e-3, "ssim": 1e-6, "ssim_y": 1e-6, "psnrb_y": 1e-3}

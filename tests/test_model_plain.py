@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from models.distillation import Teacher
+from models.distillation.teacher import Teacher
 from models.model_plain import ModelPlain, check_networks, learning_rate
 from models.select_network import define_teacher
 from tests.conftest import GOLDEN
 from tests.golden.fill import fill_, image
-from utils.errors import UserError
-from utils.options import Options
+from utils.options.schema import Options
+from utils.process.errors import UserError
 
 CPU = torch.device("cpu")
 KINDS = ["none", "response", "feature"]

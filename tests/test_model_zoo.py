@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import main_test_swinir
+from models.inspect.summary import count_parameters
 from models.select_network import network_with_weights
-from models.summary import count_parameters
 from tests.conftest import ROOT
-from utils import checkpoint
-from utils.option_file import load
+from utils.options.load import load
+from utils.weights import read_weights
 
 ZOO = ROOT / "model_zoo"
 README = (ZOO / "README.md").read_text(encoding="utf-8")
@@ -30,9 +30,7 @@ def test_a_model_is_what_its_option_file_says_and_has_the_figures_of_the_table(
 ) -> None:
     name, parameters, psnr_y = row
     file = ZOO / name / f"{name}.safetensors"
-    network = network_with_weights(
-        checkpoint.read_weights(file), source=file, options=load(file.with_name("options.json"))
-    )
+    network = network_with_weights(read_weights(file), source=file, options=load(file.with_name("options.json")))
     assert f"{count_parameters(network):,}" == parameters
     set5 = shared("testsets/Set5")
     folders = ["--folder_lq", str(set5 / "LR_bicubic" / "X4"), "--folder_gt", str(set5 / "HR")]

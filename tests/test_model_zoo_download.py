@@ -15,8 +15,8 @@ import main_test_swinir
 import model_zoo.download
 from models.network_swinir import SwinIR
 from tests.server import BODY, Server, sha256
-from utils.errors import UserError
-from utils.images import write_image
+from utils.imaging.io import write_image
+from utils.process.errors import UserError
 
 
 @pytest.fixture

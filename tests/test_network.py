@@ -12,15 +12,16 @@ import torch
 from spandrel import ModelLoader
 from torch import Tensor, nn
 
+from models.inspect.summary import count_parameters
 from models.network_swinir import SwinIR
 from models.network_swinir_student import SwinIR_Student
 from models.select_network import define_teacher, network_from_weights
-from models.summary import count_parameters
 from tests.conftest import GOLDEN
 from tests.golden.fill import fill_, image
-from utils import checkpoint, checkpoint_sets
-from utils.errors import UserError
-from utils.options import Options
+from utils.options.schema import Options
+from utils.process.errors import UserError
+from utils.runs import checkpoints
+from utils.weights import load_weights, read_weights, serialized
 
 TINY: dict[str, Any] = {
     "img_size": 16,
@@ -117,7 +118,7 @@ def test_checkpoints_load_in_the_published_code_and_in_spandrel(variant: str, tm
         published.load_state_dict(network.state_dict(), strict=True)
         torch.testing.assert_close(published(lr_image), expected, rtol=0, atol=1e-5)
 
-        checkpoint_sets.save(tmp_path, 5, {"G": network.state_dict()})
+        checkpoints.save(tmp_path, 5, {"G": serialized(network.state_dict())})
         descriptor = ModelLoader(device="cpu").load_from_file(tmp_path / "5_G.pth").eval()
         assert descriptor.scale == network.upscale
         torch.testing.assert_close(descriptor.model(lr_image), expected, rtol=0, atol=1e-5)
@@ -154,7 +155,7 @@ def test_a_published_checkpoint_loads_whatever_its_img_size(wrapper: str | None,
     weights = {f"module.{key}": value for key, value in released.state_dict().items()}
     torch.save(weights if wrapper is None else {wrapper: weights}, tmp_path / "released.pth")
     network = SwinIR(**TINY | {"img_size": 24}).eval()
-    checkpoint.load_weights(network, checkpoint.read_weights(tmp_path / "released.pth"), source=tmp_path)
+    load_weights(network, read_weights(tmp_path / "released.pth"), source=tmp_path)
     lr_image = image((1, 3, 24, 40), seed=4).float()
     with torch.no_grad():
         torch.testing.assert_close(network(lr_image), released(lr_image), rtol=0, atol=1e-5)
@@ -163,7 +164,7 @@ def test_a_published_checkpoint_loads_whatever_its_img_size(wrapper: str | None,
 
 def test_better_weights_come_first_where_a_file_holds_two(tmp_path: Path) -> None:
     torch.save({"params": {"w": torch.zeros(1)}, "params_ema": {"w": torch.ones(1)}}, tmp_path / "two.pth")
-    assert checkpoint.read_weights(tmp_path / "two.pth")["w"].item() == 1
+    assert read_weights(tmp_path / "two.pth")["w"].item() == 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (8, 8), (9, 7), (16, 17)])

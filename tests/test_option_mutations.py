@@ -17,13 +17,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.image_check import check_experiments
+from data.folders.check import check_experiments
 from models.model_plain import check_networks
 from models.select_network import define_teacher
 from tests.conftest import toy_options, write_images
-from utils.errors import exit_on_user_error
-from utils.option_file import dotted_keys, load_all
-from utils.options import Options
+from utils.options.load import dotted_keys
+from utils.options.schema import Options
+from utils.process.errors import exit_on_user_error
+from utils.runs.inputs import load_all
 
 EXAMPLES = int(os.environ.get("OPTION_MUTATIONS", "200"))
 HOSTILE: list[Any] = [

@@ -12,12 +12,13 @@ import pytest
 from models.model_plain import check_networks
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT
-from utils import checkpoint_sets
-from utils.errors import UserError
-from utils.option_file import load, load_all
-from utils.option_types import Section
-from utils.options import Network
-from utils.record import flat
+from utils.options.load import load
+from utils.options.schema import Network
+from utils.options.types import Section
+from utils.process.errors import UserError
+from utils.runs import checkpoints
+from utils.runs.inputs import load_all
+from utils.runs.record import flat
 
 STUDY = sorted((ROOT / "options").glob("*.json"))
 TABLE = {
@@ -401,7 +402,7 @@ def test_missing_weights_are_noticed_before_anything_runs(write: Write, tmp_path
 
 def test_a_task_that_has_begun_can_do_without_the_weights_that_it_began_with(write: Write, tmp_path: Path) -> None:
     path = write({"path.pretrained_netG": str(tmp_path / "gone.pth"), "path.root": str(tmp_path)})
-    checkpoint_sets.save(tmp_path / "toy" / "models", 5, {"G": {}, "E": {}, "state": {}})
+    checkpoints.save(tmp_path / "toy" / "models", 5, {"G": b"", "E": b"", "state": b""})
     assert len(load_all([path])) == 1
 
 

@@ -15,16 +15,17 @@ import torch
 from playwright.sync_api import Page, sync_playwright
 
 import main_train_student
-from models.distillation import Translators
+from models.distillation.translators import Translators
+from models.inspect.summary import count_parameters
 from models.select_network import define_G, define_teacher
-from models.summary import count_parameters
 from tests.conftest import make_image, toy_options, write_images
 from tests.golden.fill import fill_
-from utils.evaluate import bicubic
-from utils.images import read_image, to_image, to_tensor, unit_range
-from utils.metrics import luma, psnr
-from utils.option_file import load
-from utils.options import Options
+from utils.evaluation.restorer import bicubic
+from utils.imaging.io import read_image
+from utils.imaging.metrics import luma, psnr
+from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.options.load import load
+from utils.options.schema import Options
 from utils.report import __main__ as report
 from utils.report import bootstrap
 from utils.report.crops import most_different_window

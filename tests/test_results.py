@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from utils.option_file import load
+from utils.options.load import load
 from utils.report import __main__ as report
 
 RESULTS = (ROOT / "RESULTS.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.runs import Run, kair_lines
 from tests.soak import kill, poison, train_poisoned
-from utils.logger import Journal
+from utils.runs.journal import Journal
 
 
 def test_twenty_kills_change_nothing(tmp_path: Path) -> None:

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 import main_train_student
 from data.dataset_sr import SRImages, sr_pairs
-from models.distillation import Teacher
-from models.feature_maps import mean_activations
+from models.distillation.teacher import Teacher
+from models.inspect.feature_maps import mean_activations
 from models.model_plain import ModelPlain, check_networks
 from models.network_swinir import SwinIR, reflect_to_multiple
 from models.spandrel_teacher import SpandrelTeacher, find_layout, read_teacher
 from tests.conftest import ROOT
-from utils.errors import UserError
-from utils.evaluate import Restorer, average, evaluate
-from utils.options import Options
+from utils.evaluation.evaluate import average, evaluate
+from utils.evaluation.restorer import Restorer
+from utils.options.schema import Options
+from utils.process.errors import UserError
 
 CPU = torch.device("cpu")
 DAT = "teachers/DAT_light_x4.pth"

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from models import summary
+from models.inspect import summary
+from models.inspect.summary import count, count_flops
 from models.network_swinir import SwinIR
-from models.summary import count, count_flops
 from tests.conftest import ROOT
 
 
 def test_the_summary_shows_the_counts_of_the_option_files() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "models.summary", "--opt", "options/train_swinir_student.json"],
+        [sys.executable, "-m", "models.inspect.summary", "--opt", "options/train_swinir_student.json"],
         cwd=ROOT,
         capture_output=True,
         text=True,

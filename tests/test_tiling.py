@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.tiling import choose_tile, fitting_tile, free_bytes, restore_tiled, tile_starts
+from utils.imaging.tiling import choose_tile, fitting_tile, restore_tiled, tile_starts
+from utils.process.machine import free_bytes
 
 
 class Nearest:

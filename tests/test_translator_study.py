@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from models import translator_study
+from models.inspect import translator_study
+from models.inspect.translator_study import effective_rank, pair_statistics, r_squared
 from models.select_network import define_teacher
-from models.translator_study import effective_rank, pair_statistics, r_squared
 from tests.conftest import train_here
 from tests.golden.fill import fill_
-from utils.options import Options
+from utils.options.schema import Options
 
 
 @pytest.fixture

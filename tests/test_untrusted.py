@@ -21,9 +21,9 @@ from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR
 from models.select_network import network_from_weights
 from tests.conftest import ROOT
-from utils.checkpoint import read, read_weights
-from utils.errors import UserError
-from utils.options import Options
+from utils.options.schema import Options
+from utils.process.errors import UserError
+from utils.weights import read, read_weights
 
 
 class Surprise:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import make_image, train_here
-from utils.degradations import read_jpeg_gray
-from utils.errors import UserError
-from utils.images import EXIF_ORIENTATION, image_size, read_as_stored, read_image
+from utils.imaging.degradations import read_jpeg_gray
+from utils.imaging.io import EXIF_ORIENTATION, image_size, read_as_stored, read_image
+from utils.process.errors import UserError
 
 PICTURE = make_image(48, 64, seed=9)
 RGB = Image.fromarray(PICTURE)

@@ -16,7 +16,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from utils.errors import UserError
+from utils.process.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.errors import exit_on_user_error
+from utils.process.errors import exit_on_user_error
 from utils.report import page
 from utils.report.tasks import read_methods
 

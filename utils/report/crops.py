@@ -9,9 +9,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from utils.evaluate import ImageResult
-from utils.images import encode, read_image
-from utils.metrics import luma, psnr
+from utils.evaluation.evaluate import ImageResult
+from utils.imaging.io import encode, read_image
+from utils.imaging.metrics import luma, psnr
 from utils.report.picture import Picture, Strip, file_name
 from utils.report.results import baseline_image, baseline_name, hr_image, judgements, missing_image
 from utils.report.tasks import Judged, Method, Task

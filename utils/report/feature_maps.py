@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 
-from utils.images import encode
+from utils.imaging.io import encode
 from utils.report.picture import Picture, Strip, file_name
 from utils.report.tasks import Method, all_tasks
 

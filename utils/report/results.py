@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from utils.degradations import of_test_set, reader
-from utils.evaluate import ImageResult, average, bicubic, compare
-from utils.images import read_image, to_image, to_tensor, unit_range
-from utils.metrics import judged_border
-from utils.option_datasets import TestSet
-from utils.options import Options
+from utils.evaluation.evaluate import ImageResult, average, compare
+from utils.evaluation.restorer import bicubic
+from utils.imaging.degradations import of_test_set, reader
+from utils.imaging.io import read_image
+from utils.imaging.metrics import judged_border
+from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.options.datasets import TestSet
+from utils.options.schema import Options
 from utils.report.bootstrap import interval, run_means
 from utils.report.tasks import Judged, Method, Task, all_tasks, progress, test_sets
 from utils.tables import LABELS, formatted

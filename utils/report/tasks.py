@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from utils.evaluate import ImageResult
-from utils.logger import Journal
-from utils.option_file import load
-from utils.options import Options
+from utils.evaluation.evaluate import ImageResult
+from utils.options.load import load
+from utils.options.schema import Options
+from utils.runs.journal import Journal
 
 Points = list[tuple[int, float]]  # iterations and values
 

@@ -1,0 +1,105 @@
+"""One look at every image before it is used, and one error that names all the bad ones.
+
+What is refused and what becomes of unusual images is in `docs/data.md`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from data.folders.derived import lr_folder
+from data.folders.files import files_below, is_image, list_images
+from utils.imaging.io import image_size, read_image
+from utils.imaging.metrics import smallest_judged
+from utils.options.datasets import ImageSet
+from utils.options.schema import Options
+from utils.process import dist
+from utils.process.errors import UserError
+from utils.process.machine import cores
+
+read_rgb = partial(read_image, channels=3)
+
+
+class Demand(NamedTuple):
+    """What is asked of one image file."""
+
+    path: Path
+    read: Callable[[Path], np.ndarray] | None = read_rgb
+    """How to decode it, which takes about 0.1 s for 2K; None: its header is enough."""
+    smallest: int = 1
+    """Pixels in height and in width."""
+    reason: str = ""
+    """What needs so many."""
+
+
+def check_experiments(experiments: Sequence[Options]) -> None:
+    """Check the images of all datasets; of a task that has begun before, only their headers.
+
+    Raises:
+        UserError: a folder is missing or holds no image, or as `check_images`.
+    """
+    check_images(chain.from_iterable(map(demands, experiments)))
+
+
+def check_images(wanted: Iterable[Demand]) -> None:
+    """Read the images, shared out over the processes, on the cores of each.
+
+    Raises:
+        UserError: images cannot be read or are too small; all are named, on every process.
+    """
+    share = list(dict.fromkeys(wanted))[dist.rank() :: dist.world_size()]
+    bar = tqdm(total=len(share), desc="checking images", unit="image", delay=1, disable=not dist.is_main())
+    problems = []
+    with ThreadPoolExecutor(cores()) as pool, bar:
+        for problem in pool.map(problem_of, share):
+            problems += [problem] if problem else []
+            bar.update()
+    problems = dist.gather(problems)
+    if problems:
+        raise UserError("; ".join(sorted(set(problems))))
+
+
+def problem_of(demand: Demand) -> str | None:
+    """What is wrong with one image."""
+    path = demand.path
+    try:
+        str(path).encode()
+        height, width = image_size(path)
+        if demand.read and demand.read(path).shape[:2] != (height, width):
+            return f"{path}: its pixels are not the {width}x{height} that its header says"
+    except UnicodeEncodeError:
+        return f"{path}: the name is not UTF-8"
+    except UserError as error:
+        return str(error)
+    if min(height, width) < demand.smallest:
+        return f"{path}: {width}x{height} pixels are too few for {demand.reason}"
+    return None
+
+
+def demands(options: Options) -> Iterator[Demand]:
+    """What an experiment asks of its images."""
+    begun = options.task_folder.exists()  # it is made only after this check
+    like = Demand(Path(), read=None if begun else read_rgb)
+    train, smallest = options.datasets.train, smallest_judged(options.scale)
+    crop = like._replace(smallest=train.H_size, reason=f"datasets.train.H_size {train.H_size}")
+    yield from of_dataset(train, options, like_H=crop, like_L=like)
+    judged = like._replace(smallest=smallest, reason=f"SSIM, which needs {smallest}")
+    for test in options.datasets.tests:
+        yield from of_dataset(test, options, like_H=judged, like_L=like)
+
+
+def of_dataset(dataset: ImageSet, options: Options, *, like_H: Demand, like_L: Demand) -> Iterator[Demand]:
+    """What is asked of HR images, and of the LR images that are there already."""
+    folder_H = Path(dataset.dataroot_H)
+    yield from (like_H._replace(path=path) for path in list_images(folder_H))
+    made = lr_folder(folder_H, scale=options.scale, cache=options.path.cache_folder)
+    if dataset.dataroot_L is not None:
+        yield from (like_L._replace(path=path) for path in list_images(Path(dataset.dataroot_L)))
+    elif made.is_dir():
+        yield from (like_L._replace(path=path) for path in filter(is_image, files_below(made)))

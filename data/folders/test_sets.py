@@ -1,0 +1,67 @@
+"""The folders of a test: which belong together, and what the results of their images are called."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from data.folders.files import list_images
+from utils.process.errors import UserError
+
+LAYOUT = re.compile(r"HR|LR|GT|LQ|LR_bicubic|[xX]\d")  # folders inside a test set
+
+
+class SetFolders(NamedTuple):
+    """One test set: its name and its folders, of which one may be missing."""
+
+    name: str
+    lq: Path | None
+    gt: Path | None
+
+    def result_names(self) -> dict[str, str]:
+        """What the result of each image is called, by the path of its ground truth, or of itself if it has none.
+
+        It is the path below the folder, without its suffix unless two images differ in that only.
+        """
+        folder = self.gt or self.lq
+        assert folder is not None
+        files = list_images(folder)
+        full = {path: path.relative_to(folder) for path in files}
+        claims = Counter(name for path in full.values() for name in (path, path.with_suffix("")))
+        return {
+            str(path): (name.with_suffix("") if claims[name.with_suffix("")] == 1 else name).as_posix()
+            for path, name in full.items()
+        }
+
+
+def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list[SetFolders]:
+    """The test sets of both lists, whose folders belong together in their order; one list may be empty.
+
+    Raises:
+        UserError: there are no folders, or not as many of one kind as of the other, or one holds no images, or numbers
+            do not tell apart what has the same name.
+    """
+    if not folders_lq and not folders_gt:
+        raise UserError("neither --folder_lq nor --folder_gt is given")
+    if folders_lq and folders_gt and len(folders_lq) != len(folders_gt):
+        raise UserError(f"{len(folders_lq)} folders in --folder_lq, but {len(folders_gt)} in --folder_gt")
+    for folder in [*folders_lq, *folders_gt]:
+        list_images(folder)
+    names = [set_name(folder) for folder in folders_gt or folders_lq]
+    names = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names, start=1)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"two test sets would be called {twice[0]}, as their results are: rename one of the folders")
+    return [
+        SetFolders(name, lq, gt)
+        for name, lq, gt in zip_longest(names, folders_lq, folders_gt)  # a list of no folders makes them None
+    ]
+
+
+def set_name(folder: Path) -> str:
+    """`Set5` for `testsets/Set5`, `testsets/Set5/HR` and `testsets/Set5/LR_bicubic/X4`."""
+    path = folder.resolve()
+    named = [part for part in path.parts[1:] if not LAYOUT.fullmatch(part)]  # the first part is the root
+    return named[-1] if named else path.name

@@ -1,0 +1,89 @@
+"""The translators, linear maps that make two networks' features comparable, and all that is trained: student and these.
+
+Shapes: B batch, C image channels, H W height and width of the LR image, s scale, L tokens, D channels of a feature,
+D_s and D_t those of student and teacher. Images are [0, 1].
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.distillation.features import FeatureNetwork, StudentSignal, of_pixels
+
+FeaturePairs = Sequence[Sequence[int]]
+
+
+class Translators(nn.ModuleList):
+    """One learnable `Linear` for each pair of features, which makes them comparable.
+
+    On the teacher's side it is a `Linear(D_t, D_s)` of the teacher's feature. The loss can then be met by a translator
+    that forgets the teacher. On the student's side, a `Linear(D_s, D_t)` of the student's, it cannot: the teacher's is
+    compared as it is, but for a layer normalisation without gain, the whitening of Wei et al. (2022, arXiv:2205.14141),
+    which makes features of any size weigh alike.
+
+    Args:
+        pairs: for each translator, the student's feature and the teacher's, counted from 0.
+        side: whose features are translated.
+
+    Raises:
+        ValueError: a pair names a feature that a network does not have.
+    """
+
+    def __init__(
+        self,
+        pairs: FeaturePairs,
+        *,
+        student: FeatureNetwork,
+        teacher: FeatureNetwork,
+        side: Literal["teacher", "student"] = "teacher",
+    ) -> None:
+        for index, (role, network) in enumerate((("student", student), ("teacher", teacher))):
+            count = len(network.feature_dims)
+            for pair in pairs:
+                if not 0 <= pair[index] < count:
+                    raise ValueError(f"pair {list(pair)}: the {role} has {count} features, counted from 0")
+        widths = [(student.feature_dims[s], teacher.feature_dims[t]) for s, t in pairs]
+        super().__init__(nn.Linear(D_s, D_t) if side == "student" else nn.Linear(D_t, D_s) for D_s, D_t in widths)
+        self.pairs = [tuple(pair) for pair in pairs]
+        self.side = side
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """All features of both, (B, L, D_s) and (B, L, D_t) -> for each pair the student's, and what it should be."""
+        ours, theirs = [student[s] for s, _ in self.pairs], [teacher[t] for _, t in self.pairs]
+        if self.side == "teacher":
+            return ours, [translate(feature) for translate, feature in zip(self, theirs, strict=True)]
+        translated = [translate(feature) for translate, feature in zip(self, ours, strict=True)]
+        return translated, [F.layer_norm(feature, feature.shape[-1:], eps=1e-8) for feature in theirs]
+
+
+def relative_pairs(*, student: int, teacher: int) -> list[tuple[int, int]]:
+    """Each of the student's features with the teacher's of the same relative depth, or the next deeper one.
+
+    Args:
+        student: how many features it has.
+        teacher: how many features it has.
+    """
+    return [(s, ceil((s + 1) * teacher / student) - 1) for s in range(student)]
+
+
+class Trainable(nn.Module):
+    """Everything that learns, in one module: optimizer, clipping and DistributedDataParallel see one object."""
+
+    student: FeatureNetwork
+    translators: Translators | None
+
+    def __init__(self, student: FeatureNetwork, translators: Translators | None) -> None:
+        super().__init__()
+        self.student = student
+        self.translators = translators
+
+    def forward(self, lr_image: Tensor, teacher_features: Sequence[Tensor] | None) -> StudentSignal:
+        """(B, C, H, W) and, while l_g_feature counts, the teacher's features -> all that the losses compare."""
+        image, features = self.student.forward_with_features(lr_image)
+        if self.translators is None or teacher_features is None:
+            return StudentSignal(image, [], [])
+        features = of_pixels(features, lr_image, self.student.window_size)
+        return StudentSignal(image, *self.translators(features, teacher_features))

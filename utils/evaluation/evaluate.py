@@ -1,0 +1,184 @@
+"""The one evaluation: a network restores images, and each is compared with its ground truth.
+
+Training and the test script both call it, so the same weights always get the same figures. Images are [0, 1];
+shapes: B batch, C channels, H W height and width of the LR image, s scale.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from utils.evaluation.restorer import Restore
+from utils.imaging.metrics import luma, psnr, psnrb, ssim
+from utils.imaging.tensors import to_image, unit_range
+from utils.process import dist
+from utils.process.errors import UserError
+from utils.process.machine import cores
+
+OnImage = Callable[[np.ndarray, "ImageResult"], None]
+
+
+class Dataset(Protocol):
+    """Items with `L` (C, H, W), `L_path`, and, where there is a ground truth, `H` (C, s*H, s*W)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The figures of one image: PSNR in dB and SSIM, over all channels and on Y; PSNR-B only for JPEG tasks."""
+
+    L_path: str
+    H_path: str
+    psnr: float
+    ssim: float
+    psnr_y: float
+    ssim_y: float
+    psnrb: float | None = None
+    psnrb_y: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What the ground truth is called."""
+        return Path(self.H_path).stem
+
+    def figures(self) -> dict[str, float]:
+        """The figures by name."""
+        return {key: value for key, value in asdict(self).items() if isinstance(value, float)}
+
+
+def own_share(dataset: Sized) -> range:
+    """The indices of the images that this process restores."""
+    return range(dist.rank(), len(dataset), dist.world_size())
+
+
+def compare(image: np.ndarray, item: Mapping[str, Any], *, border: int, jpeg: bool = False) -> ImageResult:
+    """The figures of one restored image, (H, W, C) uint8, against the ground truth of its item.
+
+    Raises:
+        UserError: the image is too small to be judged.
+    """
+    reference = to_image(unit_range(item["H"]))
+    image_y, reference_y = luma(image), luma(reference)
+    try:
+        return ImageResult(
+            L_path=item["L_path"],
+            H_path=item["H_path"],
+            ssim=ssim(image, reference, border=border),
+            psnr=psnr(image, reference, border=border),
+            psnr_y=psnr(image_y, reference_y, border=border),
+            ssim_y=ssim(image_y, reference_y, border=border),
+            psnrb=psnrb(image, reference, border=border) if jpeg else None,
+            psnrb_y=psnrb(image_y, reference_y, border=border) if jpeg else None,
+        )
+    except UserError as error:
+        raise UserError(f"{item['H_path']}: {error}") from error
+
+
+class Comparisons:
+    """The comparisons of restored images, each on a thread of `pool`, and their results in the order of `add`.
+
+    Args:
+        threads: how many comparisons there are at once, the last of which `add` waits for.
+        border, jpeg, on_image: as for `evaluate`.
+    """
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, *, threads: int, border: int, jpeg: bool, on_image: OnImage | None
+    ) -> None:
+        self.pool = pool
+        self.threads = threads
+        self.border = border
+        self.jpeg = jpeg
+        self.on_image = on_image
+        self.results: list[tuple[int, ImageResult]] = []
+        self._running: deque[tuple[int, np.ndarray, Future[ImageResult]]] = deque()
+
+    def add(self, index: int, image: np.ndarray, item: Mapping[str, Any]) -> None:
+        """Compare the restored image with that index of the dataset, and wait until a thread is free again."""
+        comparison = self.pool.submit(compare, image, item, border=self.border, jpeg=self.jpeg)
+        self._running.append((index, image, comparison))
+        self.wait(at_most=self.threads - 1)
+
+    def wait(self, *, at_most: int = 0) -> None:
+        """Wait for the oldest comparisons, until no more than `at_most` are left.
+
+        Raises:
+            UserError: as `compare`.
+        """
+        while len(self._running) > at_most:
+            index, image, comparison = self._running.popleft()
+            result = comparison.result()
+            if self.on_image:
+                self.on_image(image, result)
+            self.results.append((index, result))
+
+
+def evaluate(
+    restore: Restore,
+    dataset: Dataset,
+    *,
+    border: int,
+    device: torch.device,
+    jpeg: bool = False,
+    batch_pixels: int = 0,
+    threads: int = 1,
+    on_image: OnImage | None = None,
+) -> list[ImageResult]:
+    """Restore and compare every image of a dataset, shared out over the processes; all get all results.
+
+    Args:
+        border: HR pixels left out on each side.
+        jpeg: whether to report PSNR-B too.
+        batch_pixels: LR pixels that are restored at once, at most, where images that follow one another agree in size;
+            a larger image is restored alone.
+        threads: how many images are compared at once, all but one of them while the next are restored.
+        on_image: called with each restored image and its figures, in the process that restored it.
+    """
+
+    @torch.no_grad()
+    def judge(batch: dict[int, Mapping[str, Any]]) -> None:
+        """Restore the items, have them compared, and let go of them."""
+        lr_images = torch.stack([item["L"] for item in batch.values()])
+        for restored in restore(unit_range(lr_images.to(device))):
+            index = next(iter(batch))
+            comparisons.add(index, to_image(restored), batch.pop(index))
+
+    batch: dict[int, Mapping[str, Any]] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        comparisons = Comparisons(pool, threads=threads, border=border, jpeg=jpeg, on_image=on_image)
+        for index in own_share(dataset):
+            shape = next(iter(batch.values()))["L"].shape if batch else None
+            if shape is not None and (len(batch) + 1) * shape[1] * shape[2] > batch_pixels:
+                judge(batch)  # before the next image is read: there may not be the memory for one more
+            item = dataset[index]
+            if batch and item["L"].shape != shape:
+                judge(batch)
+            batch[index] = item
+            del item
+        if batch:
+            judge(batch)
+        comparisons.wait()
+    return [result for _, result in sorted(dist.gather(comparisons.results), key=lambda indexed: indexed[0])]
+
+
+def comparing_threads(device: torch.device) -> int:
+    """How many threads `evaluate` should have: SSIM of a 2K image takes 2 s of a core, for which no GPU should wait.
+
+    A CPU is busy restoring. Each comparison takes about 200 bytes for each HR pixel.
+    """
+    return min(8, cores()) if device.type == "cuda" else 1
+
+
+def average(results: Sequence[ImageResult]) -> dict[str, float]:
+    """The mean of each figure that the images have."""
+    rows = [result.figures() for result in results]
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

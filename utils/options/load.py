@@ -1,0 +1,151 @@
+"""Reading option files: JSON with comments and overrides, and one clear sentence for whatever is wrong in them."""
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import json5
+from pydantic import ValidationError
+
+from utils.options import kair
+from utils.options.datasets import TestSet
+from utils.options.schema import TEACHERS, Options
+from utils.options.types import Section
+from utils.process.errors import UserError
+
+LONGEST = 200  # characters of a key or value that a message shows
+
+# Pydantic's wording where it would puzzle a reader of JSON.
+EXPECTED = {
+    "model_type": "should be a section in braces",
+    "model_attributes_type": "should be a section in braces",
+    "string_pattern_mismatch": "should consist of letters, digits, '_', '.', '+' and '-'",
+    "string_too_short": "should not be empty",
+    "string_too_long": "should have at most {max_length} characters",
+    "too_short": "should have at least {min_length} entries",
+    "too_long": "should have at most {max_length} entries",
+}
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Options:
+    """Read and check an option file, JSON with comments, ours or KAIR's; `overrides` are `key.key=value`.
+
+    Raises:
+        UserError: the file or an override cannot be read, or a key or value is not valid.
+    """
+    try:
+        raw = json5.loads(path.read_text(encoding="utf-8"), allow_duplicate_keys=False)
+    except OSError as error:
+        raise UserError(f"{path}: the option file cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as JSON: {printable(str(error))}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: the brackets are nested too deeply") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: the file should hold one JSON object")
+    try:
+        notes = kair.translate(raw)
+        for override in overrides:
+            apply_override(raw, override)
+        return Options.from_file(raw, notes + kair.complete(raw))
+    except kair.UnsupportedError as error:
+        raise UserError(f"{path}: {printable(str(error))}") from error
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe(error)}") from error
+
+
+def load_beside(checkpoint: Path) -> Options | None:
+    """The options of the task whose folder a checkpoint lies in; None for a checkpoint that training did not leave.
+
+    Raises:
+        UserError: as `load`.
+    """
+    path = checkpoint.resolve().parent.parent / "options.json"
+    return load(path) if path.is_file() else None
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set `train.total_iter=200` in the raw options; the value is JSON, or else a string.
+
+    Raises:
+        UserError: there is no `=`, or a section of the key is none.
+    """
+    dotted, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override}: expected key=value, for example train.total_iter=200")
+    try:
+        value = json5.loads(text)
+    except ValueError:
+        value = text
+    *sections, key = dotted.split(".")
+    for name in sections:
+        raw = raw.setdefault(name, {})
+        if not isinstance(raw, dict):
+            raise UserError(f"--set {override}: {name} is not a section")
+    raw[key] = value
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem in one sentence that names the key, what was found and what was expected."""
+    problems = error.errors(include_url=False)
+    first, more = problems[0], len(problems) - 1
+    key = printable(dotted(first["loc"]))
+    if first["type"] == "extra_forbidden":
+        text = f"{key}: unknown key; {suggest(first['loc'])}"
+    elif first["type"] == "missing":
+        text = f"{key}: this key is missing"
+    elif first["type"] == "union_tag_invalid":
+        text = f"{key}.net_type: should be {' or '.join(map(repr, TEACHERS))}, but is {first['ctx']['tag']!r}"
+    elif first["type"] == "value_error":
+        text = f"{key}: {first['ctx']['error']}".removeprefix(": ")
+    else:
+        expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input ")).format(**first.get("ctx", {}))
+        text = f"{key}: {expected}, but is {printable(json.dumps(first['input'], default=repr))}"
+    return text + (f" (and {more} more)" if more else "")
+
+
+def printable(text: str) -> str:
+    """Text from an option file, fit for one line: without its control characters, and not too long."""
+    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
+def suggest(loc: tuple[int | str, ...]) -> str:
+    """A hint at the key that was probably meant."""
+    *parents, key = (str(part) for part in loc)
+    section: type[Section] = Options
+    for parent in parents:
+        section = TEACHERS.get(parent) or subsections(section).get(parent, [TestSet])[0]
+    siblings = list(section.model_fields)
+    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
+    elsewhere = [other for other in dotted_keys(Options) if other.rpartition(".")[2] == key]
+    if not close and elsewhere:
+        return f"did you mean {elsewhere[0]}?"
+    (nearest,) = close or difflib.get_close_matches(key, siblings, n=1, cutoff=0.0)
+    return f"did you mean {dotted((*parents, nearest))}?"
+
+
+def dotted(loc: tuple[int | str, ...]) -> str:
+    """`section.key`, without the `net_type` that pydantic inserts after netTeacher for the kind of section it read."""
+    parts = loc[:1] + loc[2:] if loc[:1] == ("netTeacher",) else loc
+    return ".".join(map(str, parts))
+
+
+def subsections(section: type[Section]) -> dict[str, list[type[Section]]]:
+    """The keys of a section that hold sections, and which: netTeacher has two kinds."""
+    fields = {key: field.annotation for key, field in section.model_fields.items()}
+    kinds = {
+        key: [kind for kind in get_args(annotation) or [annotation] if isinstance(kind, type(Section))]
+        for key, annotation in fields.items()
+    }
+    return {key: sections for key, sections in kinds.items() if sections}
+
+
+def dotted_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Every key below `section`, written `section.key`."""
+    for key in section.model_fields:
+        yield prefix + key
+        for kind in subsections(section).get(key, []):
+            yield from dotted_keys(kind, f"{prefix}{key}.")

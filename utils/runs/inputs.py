@@ -1,0 +1,55 @@
+"""The option files of one command: read, checked, and their weights and images looked for, before torch is loaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.options.load import load
+from utils.options.schema import Options
+from utils.process.errors import UserError
+from utils.runs import checkpoints
+
+FETCH = "python -m data.download fetches DIV2K, Set5 and others, python -m model_zoo.download official weights"
+
+
+def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Options]:
+    """Read option files that are to run one after another, and see that their inputs are there or will be.
+
+    Raises:
+        UserError: as `load`, or two files are the same task, or inputs are missing; all are named.
+    """
+    loaded: list[Options] = []
+    missing: dict[str, str] = {}
+    for path in paths:
+        options = load(path, overrides)
+        earlier = [other.task_folder.resolve() for other in loaded]
+        if options.task_folder.resolve() in earlier:
+            raise UserError(f"{path}: task: {options.task!r} is the task of an earlier file, too")
+        for key, weights in weights_of(options).items():
+            file = Path(weights)
+            if not file.is_file() and not any(folder in file.resolve().parents for folder in earlier):
+                missing.setdefault(weights, f"{path}: {key}: there is no file {weights}")
+        for key, folder in image_folders(options).items():
+            if not Path(folder).exists():
+                missing.setdefault(folder, f"{path}: {key}: there is no folder {folder}")
+        loaded.append(options)
+    if missing:
+        raise UserError("; ".join([*missing.values(), FETCH]))
+    return loaded
+
+
+def weights_of(options: Options) -> dict[str, str]:
+    """The files of weights that a task begins with or goes on with, by their keys."""
+    keys = [] if checkpoints.complete(options.models_folder) else ["pretrained_netG", "pretrained_netE"]
+    keys += [] if options.train.distillation_type == "none" else ["pretrained_netTeacher"]
+    named = {f"path.{key}": getattr(options.path, key) for key in keys}
+    return {key: weights for key, weights in named.items() if weights is not None}
+
+
+def image_folders(options: Options) -> dict[str, str]:
+    """The folders of images that a task reads, by their keys."""
+    roots = {
+        f"datasets.{name}.{key}": getattr(dataset, key)
+        for name, dataset in options.datasets.by_key().items()
+        for key in ("dataroot_H", "dataroot_L")
+    }
+    return {key: folder for key, folder in roots.items() if folder is not None}

@@ -1,0 +1,171 @@
+"""What an experiment writes into its task folder, apart from checkpoints: options, KAIR's log, figures.
+
+`metrics.jsonl` holds what is the same however often a run was interrupted; `timing.jsonl` what is not.
+"""
+
+import json
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.evaluation.evaluate import ImageResult, average
+from utils.options.schema import Options
+from utils.process.errors import UserError
+from utils.process.files import sync
+from utils.runs.journal import Journal
+from utils.runs.live import Board
+from utils.runs.log import kair_position, keep_log, log_to_file, stop_log_file
+
+logger = logging.getLogger(__name__)
+
+KAIR_TEST = "Average PSNR"
+
+
+class Record:
+    """The open record of one experiment; only the main process keeps one.
+
+    Args:
+        step: the iteration that the run continues from; what was recorded of later ones is forgotten.
+
+    Raises:
+        UserError: the checkpoints are gone of which the records tell.
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, options: Options, *, step: int) -> None:
+        self.folder = options.task_folder
+        self.metrics = Journal(self.folder / "metrics.jsonl")
+        self.timing = Journal(self.folder / "timing.jsonl")
+        self.log_path = self.folder / "train.log"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if step == 0:
+            self._check_that_nothing_is_lost(options)
+        changes: list[str] = []
+        if step < options.train.total_iter:  # a run that adds nothing leaves what it finds
+            path = self.folder / "options.json"
+            changes = changed(path, options) if step and path.exists() else []
+            options.save(path)
+        for journal in (self.metrics, self.timing):
+            journal.keep(lambda record: record["iter"] <= step)
+        keep_log(self.log_path, lambda iteration, _: iteration <= step)
+        self.log = log_to_file(self.log_path)
+        for change in changes:
+            logger.info("changed after iteration %s: %s", f"{step:,}", change)
+        self.board = Board(self.folder / "tensorboard", step=step)
+
+    def _check_that_nothing_is_lost(self, options: Options) -> None:
+        """Refuse to begin anew where records tell of more iterations than a run without a checkpoint can have."""
+        told = max((record["iter"] for record in self.metrics.read()), default=0)
+        if told > options.train.checkpoint_save:
+            raise UserError(
+                f"{self.folder}: its records tell of {told:,} iterations, but {options.models_folder} has no "
+                "checkpoint; put it back, give the task another name, or delete the folder"
+            )
+
+    def close(self) -> None:
+        """End the log file and TensorBoard's."""
+        stop_log_file(self.log)
+        self.board.close()
+
+    def sync(self) -> None:
+        """Put what was recorded on the disk, before a checkpoint that will not have it recorded again."""
+        for path in (self.metrics.path, self.timing.path, self.log_path):
+            sync(path)
+
+    def seconds(self) -> tuple[float, float]:
+        """What the iterations so far have taken, and how much of it was waiting for data."""
+        earlier = self.timing.read()
+        return (earlier[-1]["seconds"], earlier[-1]["data_seconds"]) if earlier else (0.0, 0.0)
+
+    def losses(self, losses: Mapping[str, float], *, epoch: int, step: int, lr: float) -> None:
+        """Write one line in KAIR's form, and the same figures for programs."""
+        terms = " ".join(f"{name}: {value:.3e}" for name, value in losses.items())
+        logger.info("<%s, lr:%.3e> %s", kair_position(epoch=epoch, step=step), lr, terms)
+        self.metrics.write({"kind": "train", "epoch": epoch, "iter": step, "lr": lr, **losses})
+        self.board.figures({"lr": lr, **losses}, group="train", step=step)
+
+    def skipped(self, crops: Sequence[str], *, epoch: int, step: int, in_a_row: int) -> None:
+        """Write which crops made an iteration's loss or gradient infinite or NaN, so that it was skipped."""
+        logger.warning(
+            "<%s> loss or gradient not finite: iteration skipped (%d in a row), crops: %s",
+            kair_position(epoch=epoch, step=step),
+            in_a_row,
+            ", ".join(crops),
+        )
+        self.metrics.write({"kind": "skipped", "epoch": epoch, "iter": step, "crops": list(crops)})
+
+    def time(self, *, step: int, seconds: float, data_seconds: float) -> None:
+        """Write how long the iterations so far have taken."""
+        self.timing.write({"iter": step, "seconds": seconds, "data_seconds": data_seconds})
+
+    def validation(self, dataset: str, results: Mapping[str, list[ImageResult]], *, epoch: int, step: int) -> None:
+        """Write KAIR's line with the PSNR in RGB of E, the weights to be used, and beside it the other figures."""
+        means = {label: average(of_label) for label, of_label in results.items()}
+        details = ", ".join(
+            f"{label} {m['psnr']:.2f}dB/{m['ssim']:.4f} (Y {m['psnr_y']:.2f}dB/{m['ssim_y']:.4f})"
+            for label, m in means.items()
+        )
+        position = kair_position(epoch=epoch, step=step)
+        logger.info("<%s, %s : %.2fdB> %s: %s", position, KAIR_TEST, means["E"]["psnr"], dataset, details)
+        for label, of_label in results.items():
+            record = {"kind": "test", "iter": step, "dataset": dataset, "weights": label}
+            self.metrics.write(record | means[label] | {"images": [asdict(result) for result in of_label]})
+            named = {f"{name} {label}": mean for name, mean in means[label].items()}
+            self.board.figures(named, group=dataset, step=step)
+
+    def pictures(self, pictures: Mapping[str, np.ndarray], *, step: int) -> None:
+        """Show pictures, (H, W, 3) uint8, on TensorBoard."""
+        for name, picture in pictures.items():
+            self.board.picture(name, picture, step=step)
+
+    def forget_partial_validation(self, step: int, *, datasets: Collection[str]) -> bool:
+        """Whether the validation of `step` on these datasets was cut off; what was written of it is forgotten."""
+
+        def of_it(record: Mapping[str, Any]) -> bool:
+            return (record["kind"], record["iter"]) == ("test", step) and record["dataset"] in datasets
+
+        def line_of_it(line: str) -> bool:
+            return KAIR_TEST in line and any(f"> {name}: " in line for name in datasets)
+
+        if sum(map(of_it, self.metrics.read())) == 2 * len(datasets):
+            return False
+        self.metrics.keep(lambda record: not of_it(record))
+        keep_log(self.log_path, lambda iteration, line: iteration != step or not line_of_it(line))
+        return True
+
+    def best(self, dataset: str, figure: str, *, among: Collection[int]) -> int | None:
+        """Which of the iterations `among` had the highest mean of a figure in E's validation; the first, if several."""
+        tests = [
+            record
+            for record in self.metrics.read()
+            if record["iter"] in among
+            and (record["kind"], record.get("dataset"), record.get("weights")) == ("test", dataset, "E")
+        ]
+        return max(tests, key=lambda record: record[figure])["iter"] if tests else None
+
+
+def changed(path: Path, options: Options) -> list[str]:
+    """Which keys of the options differ from those that a task was started with: `train.total_iter: 10, now 20`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        before = flat(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged; without it the task goes on") from error
+    now = flat(options.model_dump(exclude_unset=True))
+    keys = [key for key in before | now if before.get(key) != now.get(key)]
+    return [f"{key}: {before.get(key, 'not set')}, now {now.get(key, 'not set')}" for key in keys]
+
+
+def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    values: dict[str, Any] = {}
+    for key, value in section.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return values
