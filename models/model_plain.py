@@ -26,13 +26,14 @@ from models.distillation.teacher import Teacher
 from models.distillation.translators import Trainable
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
+from models.optimization import define_optimizer, learning_rate
 from models.select_network import define_G, define_teacher
 from models.spandrel_teacher import SpandrelTeacher
 from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, comparing_threads, evaluate
 from utils.evaluation.restorer import Restore, Restorer
 from utils.imaging.metrics import judged_border
 from utils.imaging.tensors import unit_range
-from utils.options.schema import Options, TrainOptions
+from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError
 from utils.runs import checkpoints
@@ -82,13 +83,7 @@ class ModelPlain:
         self.trainable = Trainable(self.student, self.translators).to(device)
         parallel = in_parallel(self.trainable, self.objective)
         self.parallel = torch.compile(parallel) if options.train.compile else parallel
-        self.optimizer = torch.optim.Adam(
-            self.trainable.parameters(),
-            lr=options.train.G_optimizer_lr,
-            betas=(options.train.G_optimizer_betas[0], options.train.G_optimizer_betas[1]),
-            weight_decay=options.train.G_optimizer_wd,
-            fused=True,
-        )
+        self.optimizer = define_optimizer(self.trainable.parameters(), options.train)
         self.average = get_ema_multi_avg_fn(options.train.E_decay)
         self.timed: Callable[[str], AbstractContextManager[Any]] = record_function
 
@@ -255,7 +250,8 @@ class ModelPlain:
                 )
         for label, module in self.parts().items():
             load_pretrained(module, str(checkpoints.part_path(folder, self.step, label)), advice=OTHER_NETWORK)
-        options = {key: self.optimizer.param_groups[0][key] for key in ("betas", "weight_decay")}
+        keys = ("betas", "weight_decay", "decoupled_weight_decay")
+        options = {key: self.optimizer.param_groups[0][key] for key in keys}
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer.param_groups[0].update(options)  # the option file's, should it have changed
 
@@ -276,13 +272,6 @@ def check_networks(options: Options) -> None:
     if weights is not None and isinstance(teacher, SwinIR):
         shapes = {name: value.to("meta") for name, value in read_weights(weights).items()}
         load_weights(teacher, shapes, source=weights, advice=OTHER_TEACHER)
-
-
-def learning_rate(train: TrainOptions, step: int) -> float:
-    """The learning rate of iteration `step`: a linear warm-up times MultiStepLR, which changes at its milestone."""
-    passed = sum(milestone <= step for milestone in train.G_scheduler_milestones)
-    warmth = min(1.0, step / max(1, train.warmup_iter))
-    return train.G_optimizer_lr * train.G_scheduler_gamma**passed * warmth
 
 
 def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: torch.device) -> Teacher:

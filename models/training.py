@@ -14,7 +14,8 @@ from models.inspect.cost import record_cost
 from models.inspect.feature_maps import record_feature_maps
 from models.inspect.panels import Panels
 from models.inspect.summary import count_parameters
-from models.model_plain import ModelPlain, learning_rate
+from models.model_plain import ModelPlain
+from models.optimization import learning_rate
 from utils.evaluation.evaluate import Dataset, ImageResult
 from utils.imaging.io import write_image
 from utils.process import dist

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.distillation.teacher import Teacher
-from models.model_plain import ModelPlain, check_networks, learning_rate
+from models.model_plain import ModelPlain, check_networks
 from models.select_network import define_teacher
 from tests.conftest import GOLDEN
 from tests.golden.fill import fill_, image
@@ -321,16 +321,6 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(raw_options
     assert torch.isfinite(model.train_step(batch(0))["G_loss"])
     assert model.faults == ["a [0:32, 0:32]", "b [0:32, 4:36]"]
     assert all(torch.equal(old, new) for old, new in zip(before, weights(model), strict=True))
-
-
-def test_the_learning_rate_falls_in_the_iteration_of_the_milestone(raw_options: dict[str, Any]) -> None:
-    train = with_train(raw_options, G_optimizer_lr=1.0, G_scheduler_milestones=[3, 5]).train
-    assert [learning_rate(train, step) for step in range(1, 7)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
-
-
-def test_the_learning_rate_rises_in_equal_steps_to_the_end_of_the_warm_up(raw_options: dict[str, Any]) -> None:
-    train = with_train(raw_options, G_optimizer_lr=1.0, G_scheduler_milestones=[6], warmup_iter=4).train
-    assert [learning_rate(train, step) for step in range(1, 7)] == [0.25, 0.5, 0.75, 1, 1, 0.5]
 
 
 @pytest.mark.parametrize(

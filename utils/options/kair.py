@@ -77,7 +77,7 @@ class Obsolete(NamedTuple):
 
 NO_BATCH_NORM = Obsolete("SwinIR has no batch normalisation")
 NO_REGULARIZER = Obsolete("weights are not regularised", harmless=(None, 0, False))
-NO_RESTARTS = Obsolete("MultiStepLR has no restarts")
+NO_RESTARTS = Obsolete("no schedule has restarts")
 STRICT = Obsolete("weights must fit exactly")
 TEST_SETS_OWN = Obsolete("each test set has its own")
 

@@ -170,8 +170,8 @@ class TrainOptions(Section):
     E_decay: Rate = 0.999
     """Decay of the student's exponential moving average, which is over about the last 1/(1-decay) iterations; 0: the
     average is the student itself."""
-    G_optimizer_type: Literal["adam"] = "adam"
-    """Optimizer."""
+    G_optimizer_type: Literal["adam", "adamw"] = "adam"
+    """Optimizer: Adam, or AdamW, which differs where `G_optimizer_wd` is not 0."""
     G_optimizer_lr: PositiveFloat = 2e-4
     """Learning rate at the start."""
     G_optimizer_betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] = [0.9, 0.999]
@@ -180,8 +180,9 @@ class TrainOptions(Section):
     """Weight decay."""
     G_optimizer_clipgrad: PositiveFloat | None = None
     """Largest norm of the gradient of student and translators together; null: no limit."""
-    G_scheduler_type: Literal["MultiStepLR"] = "MultiStepLR"
-    """Learning-rate schedule."""
+    G_scheduler_type: Literal["MultiStepLR", "CosineAnnealingLR"] = "MultiStepLR"
+    """Learning-rate schedule: steps at the milestones, or half a cosine from the first iteration to 0 after
+    `total_iter`."""
     G_scheduler_milestones: list[Count] = []
     """Iterations from which the learning rate is multiplied once more by gamma."""
     G_scheduler_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
