@@ -5,6 +5,8 @@ processes: `torchrun --nproc_per_node=N main_train_student.py --opt ...`.
 """
 
 import argparse
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -13,7 +15,11 @@ from typing import TYPE_CHECKING
 from utils.options.schema import Options
 from utils.process.errors import exit_on_user_error
 from utils.process.interrupt import Interrupt
+from utils.process.jobs import run_jobs
 from utils.runs.inputs import load_all
+from utils.runs.variants import variants
+
+REPORTS = Path("report")
 
 if TYPE_CHECKING:
     from data.batches import Crops
@@ -29,11 +35,50 @@ def main() -> None:
         "--profile", type=int, metavar="N", help="do not train: tell where the time of N iterations goes, per file"
     )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="run each file once per seed")
+    parser.add_argument(
+        "--grid", nargs="+", action="extend", default=[], metavar="KEY=V,V", help="run each file once per combination"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="run N tasks at once, each with one GPU")
     arguments = parser.parse_args()
     if arguments.profile is not None and arguments.profile < 1:
         parser.error(f"--profile {arguments.profile} should be at least 1")
+    if arguments.jobs < 1 or (arguments.jobs > 1 and arguments.profile):
+        parser.error(f"--jobs {arguments.jobs} should be at least 1, and 1 with --profile")
     with exit_on_user_error(), Interrupt() as interrupt:
-        train(load_all(arguments.opt, arguments.set), interrupt=interrupt, profile=arguments.profile)
+        experiments = load_all(arguments.opt, arguments.set, variants(arguments.seeds, arguments.grid))
+        if arguments.jobs > 1:
+            train_at_once(experiments, jobs=arguments.jobs)
+        else:
+            train(experiments, interrupt=interrupt, profile=arguments.profile)
+        if (arguments.seeds or arguments.grid) and not arguments.profile:
+            report(experiments)
+
+
+def train_at_once(experiments: Sequence[Options], *, jobs: int) -> None:
+    """Train several experiments at a time, each in a process of its own with a GPU of its own.
+
+    Raises:
+        UserError: as `run_jobs`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = {options.task: Path(folder, f"{options.task}.json") for options in experiments}
+        for options in experiments:
+            options.save(files[options.task])
+        commands = {task: [sys.executable, __file__, "--opt", str(file)] for task, file in files.items()}
+        run_jobs(commands, at_once=jobs, folder=Path(experiments[0].path.root) / "output")
+
+
+def report(experiments: Sequence[Options]) -> None:
+    """Report the experiments together: the page and, printed, its tables."""
+    from utils.process import dist
+    from utils.report import page
+    from utils.report.tasks import read_methods
+
+    if dist.is_main():
+        folder = REPORTS / experiments[0].task
+        tables = page.write(read_methods([options.task_folder for options in experiments]), folder)
+        sys.stdout.write(f"{tables}\nThe page is {folder / 'index.html'}.\n")
 
 
 def train(experiments: Sequence[Options], *, interrupt: Interrupt, profile: int | None) -> None:

@@ -332,6 +332,14 @@ class Options(Section):
             raise ValueError("train.checkpoint_keep_best: there is no test set in datasets to judge by")
         return self
 
+    def renamed(self, task: str) -> "Options":
+        """The same experiment under another name.
+
+        Raises:
+            ValidationError: it is no name for a folder.
+        """
+        return Options.from_file(self.model_dump(exclude_unset=True) | {"task": task}, self.notes)
+
     def save(self, path: Path) -> None:
         """Write what was set, overrides included, as JSON that `load` reads back to the same options."""
         write_whole(path, (json.dumps(self.model_dump(exclude_unset=True), indent=2) + "\n").encode())

@@ -1,26 +1,31 @@
 """The option files of one command: read, checked, and their weights and images looked for, before torch is loaded."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from utils.options.load import load
 from utils.options.schema import Options
 from utils.process.errors import UserError
 from utils.runs import checkpoints
+from utils.runs.variants import Variant
 
 FETCH = "python -m data.download fetches DIV2K, Set5 and others, python -m model_zoo.download official weights"
 
 
-def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[Options]:
-    """Read option files that are to run one after another, and see that their inputs are there or will be.
+def load_all(
+    paths: Sequence[Path], overrides: Sequence[str] = (), variants: Sequence[Variant] = (Variant(),)
+) -> list[Options]:
+    """Read option files that are to run one after another, each in its variants; see that inputs are there or will be.
 
     Raises:
         UserError: as `load`, or two files are the same task, or inputs are missing; all are named.
     """
     loaded: list[Options] = []
     missing: dict[str, str] = {}
-    for path in paths:
-        options = load(path, overrides)
+    for path, variant in product(paths, variants):
+        options = load(path, [*overrides, *variant.overrides])
+        options = options.renamed(options.task + variant.suffix)
         earlier = [other.task_folder.resolve() for other in loaded]
         if options.task_folder.resolve() in earlier:
             raise UserError(f"{path}: task: {options.task!r} is the task of an earlier file, too")
