@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.distributed.run import config_from_args, elastic_launch, parse_args
@@ -26,6 +27,7 @@ from utils.options.schema import Options
 from utils.runs import checkpoints
 from utils.runs.journal import Journal
 
+T = TypeVar("T")
 FORKED = multiprocessing.get_context("forkserver")  # a fork of a process that has imported torch costs no seconds
 # Beside this module, what a run imports only after it has read its options; tests/test_runs.py finds what is missing.
 FORKED.set_forkserver_preload(
@@ -204,6 +206,12 @@ def train(arguments: Sequence[str]) -> None:
     multiprocessing.set_start_method(None, force=True)  # what a user has, not that of this process
     sys.argv = ["main_train_student.py", *arguments]
     main_train_student.main()
+
+
+def in_fork(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function returns that is called in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=FORKED) as executor:
+        return executor.submit(function, *arguments).result()
 
 
 def kair_lines(log: Path) -> list[str]:
