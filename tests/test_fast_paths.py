@@ -82,6 +82,7 @@ def test_compiled_steps_are_the_plain_ones(raw_options: dict[str, Any], tmp_path
         torch.testing.assert_close(fast, plain, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_a_trained_student_restores_set5_in_bfloat16_as_well(
     shared: Callable[[str], Path], raw_options: dict[str, Any], tmp_path: Path
 ) -> None:

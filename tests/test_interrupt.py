@@ -15,6 +15,8 @@ from tests.runs import Results, Run, children, is_waiting, wait_until
 from utils.imaging.io import write_image
 from utils.runs import checkpoints
 
+pytestmark = pytest.mark.slow
+
 ENDED = "interrupted; the same command goes on from what is saved"
 
 

@@ -103,6 +103,7 @@ def test_losses_fall(toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("kind", ["response", "feature"])
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(
     kind: str, toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

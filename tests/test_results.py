@@ -41,6 +41,7 @@ def test_every_section_has_a_command() -> None:
 
 @pytest.mark.usefixtures("baselines")
 @pytest.mark.parametrize("folders", REPORTS)
+@pytest.mark.slow
 def test_the_tables_are_those_of_the_records(
     folders: str, shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

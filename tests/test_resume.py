@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.runs import Run, kair_lines
 from tests.soak import kill, poison, train_poisoned
 from utils.runs.journal import Journal
+
+pytestmark = pytest.mark.slow
 
 
 def test_kills_change_nothing(tmp_path: Path) -> None:
