@@ -1,12 +1,15 @@
 # People, CI and the README all call these.
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes of the tests, each with one thread.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --dist=loadfile --numprocesses
 DEMO_TASKS := demo_A_alone demo_B_response demo_C_feature
 DEMO := options/demo/train_swinir_student
 TRAIN_DEMO := $(BIN)/python main_train_student.py --opt $(DEMO).json $(DEMO)_distill_response.json $(DEMO)_distill_feature.json
 STUDENT := model_zoo/swinir_student_x4/swinir_student_x4.safetensors
 
-.PHONY: demo test lint clean-demo
+.PHONY: demo test quick soak lint clean-demo
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -32,8 +35,17 @@ demo: .venv/installed clean-demo
 clean-demo:
 	rm -rf $(addprefix superresolution/,$(DEMO_TASKS)) report/demo trainsets/demo testsets/demo
 
-test: .venv/installed-dev lint
-	$(BIN)/python -m pytest
+# Everything, in minutes; it ends with the ten slowest.
+test: lint
+	$(PYTEST) $(WORKERS) --durations=10
+
+# What does not take long, for the moment before a commit.
+quick: .venv/installed-dev
+	$(PYTEST) $(WORKERS) -m "not slow"
+
+# Faults by the hundred, up to an hour.
+soak: .venv/installed-dev
+	$(BIN)/python -m tests.soak
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

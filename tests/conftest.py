@@ -21,8 +21,9 @@ SHARED = ROOT.parent / "shared"
 
 
 def pytest_configure() -> None:
-    """Hide GPUs from the tests and their processes: several have to find room, and bits have to agree."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    """Hide GPUs from the tests and their processes, for bits have to agree, and give each one thread, for many run."""
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

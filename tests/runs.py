@@ -5,28 +5,47 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch.distributed.run import config_from_args, elastic_launch, parse_args
 
 import main_train_student
 from models.select_network import define_teacher
-from tests.conftest import ROOT, toy_options, write_images
+from tests.conftest import toy_options, write_images
 from tests.golden.fill import fill_
 from utils.options.schema import Options
 from utils.runs import checkpoints
 from utils.runs.journal import Journal
 
+T = TypeVar("T")
 FORKED = multiprocessing.get_context("forkserver")  # a fork of a process that has imported torch costs no seconds
-# Beside this module, what a run imports only after it has read its option file.
+# Beside this module, what a run imports only after it has read its options; tests/test_runs.py finds what is missing.
 FORKED.set_forkserver_preload(
-    ["tests.runs", "data.select_dataset", "models.training", "torch.utils.tensorboard", "timm.layers"]
+    [
+        "tests.runs",
+        "data.folders.check",
+        "data.select_dataset",
+        "models.inspect.profiling",
+        "models.training",
+        "skimage.color.colorconv",
+        "skimage.metrics._structural_similarity",
+        "skimage.metrics.simple_metrics",
+        "timm.layers",
+        "torch.utils.serialization",
+        "torch.utils.tensorboard",
+        "utils.process.terminal",
+        "utils.runs.lock",
+    ]
 )
 
 
@@ -66,19 +85,13 @@ class Run:
         process.start()
         return process
 
-    def torchrun(self, processes: int, *overrides: str, restarts: int = 0) -> "subprocess.Popen[bytes]":
+    def torchrun(self, processes: int, *overrides: str, restarts: int = 0) -> "Torchrun":
         """Run the training script in several processes; `{rank}` in an override is each one's number."""
-        script = f"{sys.executable} main_train_student.py --opt {self.options}"
-        script += f" --set {' '.join(overrides)}".replace("{rank}", "$RANK") if overrides else ""
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        with self.output.open("wb") as output:
-            return subprocess.Popen(
-                [*launcher, f"--max-restarts={restarts}", "--no-python", "sh", "-c", f"exec {script}"],
-                cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        arguments = ["--opt", str(self.options), *(["--set", *overrides] if overrides else [])]
+        self.output.unlink(missing_ok=True)
+        launcher = Torchrun(arguments, self.output, processes=processes, restarts=restarts)
+        launcher.start()
+        return launcher
 
     def finish(self, *overrides: str) -> None:
         """Run the task to its end."""
@@ -125,14 +138,80 @@ class Results:
         return [name for name, same in compared.items() if not same]
 
 
+class Torchrun(ForkServerProcess):
+    """torchrun, forked and forking: its agent, and the training script in each of its processes.
+
+    Args:
+        arguments: of the script; `{rank}` in one of them is each process's number.
+        output: file of what all of them print.
+        processes: how many.
+        restarts: how often all are started anew when one fails.
+    """
+
+    def __init__(self, arguments: Sequence[str], output: Path, *, processes: int, restarts: int = 0) -> None:
+        super().__init__()
+        self.arguments = arguments
+        self.output = output
+        # --standalone, with forks in the place of new interpreters, and time to notice that another process is lost
+        self.flags = ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--start-method=fork"]
+        self.flags += ["--monitor-interval=0.5", f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+
+    def run(self) -> None:
+        """What the forked process does."""
+        print_to(self.output)
+        config, _, _ = config_from_args(parse_args([*self.flags, "main_train_student.py"]))
+        elastic_launch(config, run_rank)(self.arguments)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once it has ended."""
+        self.join(timeout)
+        assert self.exitcode is not None, f"torchrun still runs after {timeout} s"
+        return self.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to torchrun itself."""
+        assert self.pid is not None
+        os.kill(self.pid, number)
+
+
+def run_rank(arguments: Sequence[str]) -> None:
+    """`main_train_student.py` in a process that torchrun has forked, which is called by its rank from then on."""
+    rank = os.environ["RANK"]
+    Path("/proc/self/comm").write_text(f"rank {rank}")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's own is inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        train([argument.replace("{rank}", rank) for argument in arguments])
+    except SystemExit as ended:  # torchrun would wait for what a forked process returns
+        sys.stderr.flush()
+        os._exit(int(ended.code or 0))
+
+
 def run_script(arguments: Sequence[str], output: Path) -> None:
     """`main_train_student.py` with its output in a file; runs in a forked process."""
+    print_to(output)
+    train(arguments)
+
+
+def print_to(output: Path) -> None:
+    """Append all that this process and its children print to a file."""
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+
+
+def train(arguments: Sequence[str]) -> None:
+    """The training script in this process, which was forked for it."""
     torch.set_num_threads(1)
+    multiprocessing.set_start_method(None, force=True)  # what a user has, not that of this process
     sys.argv = ["main_train_student.py", *arguments]
     main_train_student.main()
+
+
+def in_fork(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function returns that is called in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=FORKED) as executor:
+        return executor.submit(function, *arguments).result()
 
 
 def kair_lines(log: Path) -> list[str]:
@@ -151,10 +230,10 @@ def equal(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def wait_until(condition: Callable[[], Any], process: "BaseProcess | subprocess.Popen[bytes]") -> bool:
+def wait_until(condition: Callable[[], Any], process: BaseProcess) -> bool:
     """Wait for a condition; whether it came true before the process ended."""
     while not condition():
-        if (process.poll() if isinstance(process, subprocess.Popen) else process.exitcode) is not None:
+        if process.exitcode is not None:
             return False
         time.sleep(0.0005)
     return True
@@ -174,11 +253,11 @@ def is_waiting(pid: int | None) -> bool:
     return True
 
 
-def rank_pid(torchrun: "subprocess.Popen[bytes]", rank: int) -> int | None:
+def rank_pid(torchrun: Torchrun, rank: int) -> int | None:
     """The process of a rank, if it runs."""
     for pid in children(torchrun.pid):
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        if f"RANK={rank}".encode() in environment:
+        state = Path(f"/proc/{pid}/stat").read_text()
+        if f"(rank {rank}) " in state and f"(rank {rank}) Z" not in state:
             return pid
     return None
 

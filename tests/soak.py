@@ -8,7 +8,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from data.batches import training_batches
 from data.select_dataset import define_crops, define_tests
 from models.model_plain import ModelPlain
 from models.training import Training
-from tests.runs import Disk, Results, Run, rank_pid, wait_until
+from tests.runs import Disk, Results, Run, Torchrun, rank_pid, wait_until
 from tests.test_option_mutations import check_mutations
 from utils.imaging.tensors import unit_range
 from utils.options.load import load
@@ -41,20 +40,25 @@ class Outcome:
     """How many faults were injected, where they struck, and what could not be made good."""
 
     injected: int = 0
-    struck: dict[str, int] = field(default_factory=lambda: {"save": 0, "store": 0})
+    struck: dict[str, int] = field(default_factory=lambda: {"save": 0, "store": 0, "elsewhere": 0})
     lost: list[str] = field(default_factory=list)
 
 
-def kill(folder: Path, *, count: int, seed: int) -> Outcome:
-    """Kill one run after another at random instants, in saves and while stores are built, until `count` kills are done.
+def kill(folder: Path, *, count: int, seed: int, iterations: int = 60) -> Outcome:
+    """Kill one run after another at random instants, in saves and while stores are built.
 
-    Each run is started again until it ends, and what it ends with is compared with that of a run left alone.
+    That ends when `count` kills are done, of which at least one struck a save, one a store and one neither. Each run
+    is started again until it ends, and what it ends with is compared with that of a run left alone.
     """
-    run, rng, outcome = Run(folder), random.Random(seed), Outcome()
+    run, rng, outcome = Run(folder, train={"total_iter": iterations}), random.Random(seed), Outcome()
     expected, seconds = left_alone(run)
-    while outcome.injected < count or run.task.exists():
+
+    def more() -> bool:
+        return outcome.injected < count or 0 in outcome.struck.values()
+
+    while more() or run.task.exists():
         process = run.start()
-        if outcome.injected < count:
+        if more():
             if not run.task.exists() and rng.random() < 0.5:
                 wait_until(lambda: list(run.cache.rglob("*.partial")), process)
             else:
@@ -65,8 +69,8 @@ def kill(folder: Path, *, count: int, seed: int) -> Outcome:
         process.join()
         if process.exitcode == -signal.SIGKILL:
             outcome.injected += 1
-            outcome.struck["save"] += bool(list(run.models.glob("*.partial")))
-            outcome.struck["store"] += bool(list(run.cache.rglob("*.partial")))
+            saving, storing = list(run.models.glob("*.partial")), list(run.cache.rglob("*.partial"))
+            outcome.struck["save" if saving else "store" if storing else "elsewhere"] += 1
         else:
             outcome.lost += judge(run, process.exitcode, expected)
             run.reset()
@@ -198,7 +202,7 @@ def kill_ranks(folder: Path, *, count: int, seed: int) -> Outcome:
     return outcome
 
 
-def kill_rank(run: Run, torchrun: "subprocess.Popen[bytes]", rng: random.Random) -> bool:
+def kill_rank(run: Run, torchrun: Torchrun, rng: random.Random) -> bool:
     """Kill either of two ranks some time after they have begun to train; whether they had not ended before."""
     begun = run.output.read_text().count("training images")
     wait_until(lambda: run.output.read_text().count("training images") > begun, torchrun)

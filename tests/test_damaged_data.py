@@ -140,6 +140,7 @@ def test_a_task_that_has_begun_reads_only_the_headers(raw_options: dict[str, Any
         check_experiments([options])
 
 
+@pytest.mark.slow
 def test_every_process_ends_where_one_finds_a_bad_image(
     raw_options: dict[str, Any], hr_folder: Path, tmp_path: Path
 ) -> None:

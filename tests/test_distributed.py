@@ -15,6 +15,8 @@ from utils.imaging.io import write_image
 from utils.process import dist
 from utils.runs import checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 def assert_close(found: list[dict[str, Any]], expected: list[dict[str, Any]], *, tolerance: float) -> None:
     assert [record["iter"] for record in found] == [record["iter"] for record in expected]

@@ -1,10 +1,11 @@
 """Each fast path gives what the plain one gives."""
 
 import json
+import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,26 +20,16 @@ from models.inspect.profiling import profile_steps
 from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR
 from models.select_network import define_teacher
-from tests.conftest import ROOT
+from tests.conftest import train_here
 from tests.golden.fill import fill_, image
+from tests.runs import in_fork
 from utils.evaluation.evaluate import average, evaluate
 from utils.evaluation.restorer import Restorer
 from utils.options.schema import Options
 from utils.process.errors import UserError
+from utils.process.machine import keep_freed_memory
 
 CPU = torch.device("cpu")
-PAGE_FAULTS = """
-import resource, sys, torch
-from utils.process.machine import keep_freed_memory
-if sys.argv[1] == "keep":
-    keep_freed_memory()
-for _ in range(10):
-    torch.ones(2**24)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(100):  # a block may be placed anew once or twice, not each time
-    torch.ones(2**24)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
 
 
 @pytest.mark.parametrize(
@@ -91,6 +82,7 @@ def test_compiled_steps_are_the_plain_ones(raw_options: dict[str, Any], tmp_path
         torch.testing.assert_close(fast, plain, rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_a_trained_student_restores_set5_in_bfloat16_as_well(
     shared: Callable[[str], Path], raw_options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -124,26 +116,32 @@ def test_a_trained_student_restores_set5_in_bfloat16_as_well(
     assert psnr[True] == pytest.approx(psnr[False], abs=0.02)
 
 
+def page_faults(*, keep: bool) -> int:
+    """How many there are when a large block is used again and again."""
+    if keep:
+        keep_freed_memory()
+    for _ in range(10):
+        torch.ones(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(30):  # a block may be placed anew once or twice, not each time
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_memory_is_used_again_without_page_faults() -> None:
-    faults = {
-        mode: int(subprocess.check_output([sys.executable, "-c", PAGE_FAULTS, mode], cwd=ROOT, text=True))
-        for mode in ("keep", "default")
-    }
-    assert faults["keep"] < faults["default"] / 10
+    kept, default = (in_fork(partial(page_faults, keep=keep)) for keep in (True, False))
+    assert kept < default / 10
 
 
-def test_a_profile_tells_the_parts_of_a_step_and_trains_nothing(raw_options: dict[str, Any], tmp_path: Path) -> None:
+def test_a_profile_tells_the_parts_of_a_step_and_trains_nothing(
+    raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "toy.json").write_text(json.dumps(raw_options))
-    done = subprocess.run(
-        [sys.executable, "main_train_student.py", "--opt", tmp_path / "toy.json", "--profile", "2"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    train_here(monkeypatch, "--opt", tmp_path / "toy.json", "--profile", "2")
+    table = capsys.readouterr().out
     for part in ("data wait", "student", "backward", "optimizer and EMA"):
-        assert f"| {part} " in done.stdout
+        assert f"| {part} " in table
     events = json.loads((tmp_path / "runs/toy/profile/trace_0.json").read_text())["traceEvents"]
     assert sum(event["name"] == "backward" for event in events) == 2
     assert not (tmp_path / "runs/toy/models").exists()

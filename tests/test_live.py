@@ -5,9 +5,8 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from models.inspect.panels import Panels
 from models.model_plain import ModelPlain
-from tests.conftest import ROOT
-from tests.runs import Run
+from tests.runs import FORKED, Run, run_script
 from utils.options.schema import Options
 from utils.runs.live import Progress
 
@@ -57,19 +55,20 @@ def test_the_speed_is_that_of_training_alone(raw_options: dict[str, Any], capsys
 
 
 def test_on_a_terminal_there_is_a_bar_with_losses_and_log_lines_above_it(run: Run) -> None:
-    command = [sys.executable, "main_train_student.py", "--opt", str(run.options)]
-    command += ["--set", "train.total_iter=5", "task=on_a_terminal"]
+    arguments = ["--opt", str(run.options), "--set", "train.total_iter=5", "task=on_a_terminal"]
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 250, 0, 0))  # 40 lines of 250 characters
-    process = subprocess.Popen(command, cwd=ROOT, stdout=terminal, stderr=terminal)
+    process = FORKED.Process(target=run_script, args=(arguments, Path(os.ttyname(terminal))))
+    process.start()
+    shown = os.read(main, 4096)  # from now on the process holds the terminal open
     os.close(terminal)
-    shown = b""
     try:
         while chunk := os.read(main, 4096):
             shown += chunk
     except OSError:  # Linux's way to say that the other end is closed
         pass
-    assert process.wait() == 0
+    process.join()
+    assert process.exitcode == 0
     text = shown.decode()
     assert re.search(r"on_a_terminal: 100%\|.*5/5 .*images/s, .*G_loss \d\.\d\de[+-]\d\d", text)
     kair_lines = [part for part in re.split(r"[\r\n]+", text) if "G_loss: " in part]

@@ -87,6 +87,7 @@ def clean_folder(tmp_path: Path) -> Path:
     return tmp_path / "Clean"
 
 
+@pytest.mark.slow
 def test_several_processes_share_the_images_and_have_the_results_of_one(
     run: Callable[..., str], clean_folder: Path, tmp_path: Path
 ) -> None:

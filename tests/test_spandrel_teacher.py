@@ -56,6 +56,7 @@ def options(raw: dict[str, Any], weights: Path, *features: str, **train: Any) ->
 
 
 @pytest.mark.timeout(900)  # half a minute, where no one else wants the processor
+@pytest.mark.slow
 def test_dat_light_restores_set5_to_its_published_figure(shared: Callable[[str], Path]) -> None:
     teacher = Teacher(read(shared(DAT)))
     pairs = sr_pairs(shared("testsets/Set5/HR"), shared("testsets/Set5/LR_bicubic/X4"), scale=4, cache=None)
