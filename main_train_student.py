@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from utils.options.schema import Options
 from utils.process.errors import exit_on_user_error
 from utils.process.interrupt import Interrupt
+from utils.process.launch import add_launch_flags, check_launch
 from utils.runs.inputs import load_all
 
 if TYPE_CHECKING:
@@ -29,10 +30,12 @@ def main() -> None:
         "--profile", type=int, metavar="N", help="do not train: tell where the time of N iterations goes, per file"
     )
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys")
+    add_launch_flags(parser)
     arguments = parser.parse_args()
     if arguments.profile is not None and arguments.profile < 1:
         parser.error(f"--profile {arguments.profile} should be at least 1")
     with exit_on_user_error(), Interrupt() as interrupt:
+        check_launch(arguments)
         train(load_all(arguments.opt, arguments.set), interrupt=interrupt, profile=arguments.profile)
 
 

@@ -58,11 +58,11 @@ class Run:
             teacher = define_teacher(Options.model_validate(options))
             torch.save(fill_(teacher, 1).state_dict(), folder / "teacher.pth")
 
-    def start(self, *overrides: str) -> BaseProcess:
-        """Run the training script in a new process."""
+    def start(self, *overrides: str, prepare: Callable[[], None] | None = None) -> BaseProcess:
+        """Run the training script in a new process, which calls `prepare` first."""
         self.output.unlink(missing_ok=True)
         arguments = ["--opt", str(self.options), *(["--set", *overrides] if overrides else [])]
-        process = FORKED.Process(target=run_script, args=(arguments, self.output))
+        process = FORKED.Process(target=run_script, args=(arguments, self.output, prepare))
         process.start()
         return process
 
@@ -125,14 +125,24 @@ class Results:
         return [name for name, same in compared.items() if not same]
 
 
-def run_script(arguments: Sequence[str], output: Path) -> None:
+def run_script(arguments: Sequence[str], output: Path, prepare: Callable[[], None] | None) -> None:
     """`main_train_student.py` with its output in a file; runs in a forked process."""
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)
+    multiprocessing.set_start_method(None, force=True)  # that of a user's process, not this one's
+    if prepare:
+        prepare()
     sys.argv = ["main_train_student.py", *arguments]
     main_train_student.main()
+
+
+def errors(run: Run) -> list[str]:
+    """What a run that was refused or could not go on has said of it; fails if there is a traceback, too."""
+    output = run.output.read_text()
+    assert "Traceback" not in output, output
+    return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
 def kair_lines(log: Path) -> list[str]:
