@@ -5,6 +5,8 @@ import multiprocessing
 import multiprocessing.queues
 import os
 import signal
+import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -15,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from utils.process.deadline import DeadlineError, deadline
-from utils.process.errors import NoBatchError, UserError, lacks_memory, sentences
+from utils.process.errors import DISK, NoBatchError, UserError, lacks_memory, sentences
 
 LAST_WAIT = 10  # seconds that workers have to end by themselves
 FEWER = "lower datasets.train.dataloader_num_workers"
@@ -77,8 +79,14 @@ def start(loader: DataLoader[Any], workers: list[BaseProcess]) -> Iterator[Any]:
     handler = signal.getsignal(signal.SIGCHLD)
     try:
         return iter(loader)
-    except BaseException:
+    except OSError as error:
         kill([child for child in multiprocessing.active_children() if child not in before])
+        hook, sys.unraisablehook = (
+            sys.unraisablehook,
+            lambda _: None,
+        )  # a loader half made complains where it is deleted
+        traceback.clear_frames(error.__traceback__)
+        sys.unraisablehook = hook
         raise
     finally:
         workers += [child for child in multiprocessing.active_children() if child not in before]
@@ -100,7 +108,9 @@ def explained(workers: list[BaseProcess], seconds: float) -> Iterator[None]:
         ended = [worker.exitcode for worker in workers if worker.exitcode]
         if ended:
             raise NoBatchError(f"a process that loads crops {reason(ended[0])}") from error
-        if "open files" in str(error):
+        if isinstance(error, OSError) and error.errno in DISK:
+            raise NoBatchError(f"the processes that load crops find no room in shared memory; {LARGER}") from error
+        if "open files" in str(error).lower():
             raise NoBatchError(f"a batch cannot be received (too many open files); {MORE_FILES}") from error
         if lacks_memory(error):
             raise NoBatchError(f"a batch cannot be loaded for lack of memory; {FEWER}") from error

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -71,20 +72,27 @@ def few_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
 
 
-def small_shared_memory() -> None:
-    """A /dev/shm of two pages, for this process and its children."""
+def small_shared_memory(kilobytes: int) -> None:
+    """A /dev/shm of its own for this process and its children."""
     assert ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0
-    for arguments in (("--make-rprivate", "/"), ("-t", "tmpfs", "-o", "size=8k", "tmpfs", "/dev/shm")):
+    for arguments in (("--make-rprivate", "/"), ("-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", "/dev/shm")):
         subprocess.run(["mount", *arguments], check=True)
 
 
-@pytest.mark.parametrize(("prepare", "sentence"), [(few_files, "ulimit -n"), (small_shared_memory, "--shm-size")])
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (few_files, "ulimit -n"),
+        (partial(small_shared_memory, 8), "the processes that load crops find no room in shared memory; lower "),
+        (partial(small_shared_memory, 200), "a batch cannot be sent (unable to allocate shared memory"),
+    ],
+)
 def test_a_batch_that_cannot_be_sent_ends_the_run(prepare: Callable[[], None], sentence: str, tmp_path: Path) -> None:
-    if prepare is small_shared_memory and os.geteuid() != 0:
+    if isinstance(prepare, partial) and os.geteuid() != 0:
         pytest.skip("mounting a small /dev/shm needs root")
     run = run_with_workers(tmp_path, 2)
     run.finish("train.total_iter=1", "datasets.train.dataloader_num_workers=0")
-    process = run.start(prepare=prepare)
+    process = run.start("datasets.train.dataloader_batch_size=32", prepare=prepare)
     process.join(60)
     assert process.exitcode == 2, run.output.read_text()
     (error,) = errors(run)
