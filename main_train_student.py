@@ -10,16 +10,15 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.options.schema import Options
 from utils.process.errors import exit_on_user_error
 from utils.process.interrupt import Interrupt
 from utils.process.launch import add_launch_flags, check_launch
-from utils.runs.inputs import load_all
 
 if TYPE_CHECKING:
     from data.batches import Crops
     from data.select_dataset import TestImages
     from models.model_plain import ModelPlain
+    from utils.options.schema import Options
 
 
 def main() -> None:
@@ -36,10 +35,12 @@ def main() -> None:
         parser.error(f"--profile {arguments.profile} should be at least 1")
     with exit_on_user_error(), Interrupt() as interrupt:
         check_launch(arguments)
+        from utils.runs.inputs import load_all  # within, since even this may fail where memory is limited
+
         train(load_all(arguments.opt, arguments.set), interrupt=interrupt, profile=arguments.profile)
 
 
-def train(experiments: Sequence[Options], *, interrupt: Interrupt, profile: int | None) -> None:
+def train(experiments: "Sequence[Options]", *, interrupt: Interrupt, profile: int | None) -> None:
     """Train the experiments one after another, or profile some iterations of each."""
     # Only now: PyTorch takes seconds to import, and an option file with a typo should not have to wait for it.
     from data.folders.check import check_experiments

@@ -19,9 +19,12 @@ LESS_MEMORY = (
     "Training needs less with a smaller datasets.train.dataloader_batch_size or H_size or with train.amp 'bf16', "
     "main_test_swinir.py with a smaller --tile"
 )
+MORE_MEMORY = "The programs of this project need gigabytes of address space: raise the limit (ulimit -v)"
 # How PyTorch, the loader of libraries and Python tell of it in exceptions that are not made for it.
 NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|failed to map segment|can't start new thread|std::bad_alloc", re.I
+    r"can't allocate memory|cannot allocate memory|failed to map segment|can't start new thread|std::bad_alloc"
+    r"|could not create a (primitive|memory object)|NULL without setting|without exception set",  # oneDNN, then Python
+    re.IGNORECASE,
 )
 TO_TEXT = (RuntimeError, ImportError, OSError, SystemError)
 
@@ -46,7 +49,9 @@ def lacks_memory(error: BaseException) -> bool:
     # PyTorch's exceptions are known by name and text: small commands need not import it for this.
     told = isinstance(error, TO_TEXT) and NO_MEMORY.search(str(error)) is not None
     by_number = isinstance(error, OSError) and error.errno in MEMORY
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told or by_number
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told or by_number:
+        return True
+    return isinstance(error.__context__, MemoryError)  # a library gave it another name
 
 
 def sentences(error: BaseException) -> list[str]:
@@ -55,7 +60,8 @@ def sentences(error: BaseException) -> list[str]:
         return [str(sentence) for sentence in error.args]
     if lacks_memory(error):
         request = ". ".join(str(error).rpartition("DefaultCPUAllocator: ")[2].split("\n")[0].split(". ")[:2])
-        return [f"{request or 'out of memory'}. {LESS_MEMORY}"]
+        mend = MORE_MEMORY if isinstance(error, ImportError) else LESS_MEMORY
+        return [f"{request or 'out of memory'}. {mend}"]
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{error.filename}: "
         if error.errno in FILES:

@@ -2,8 +2,11 @@
 
 import argparse
 import os
+import resource
 
 from utils.process.errors import UserError, tell
+
+SPACE = 10**9  # bytes of address space without which PyTorch cannot be imported
 
 
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +19,11 @@ def check_launch(arguments: argparse.Namespace) -> None:
     """Explain those flags in one line where they were given.
 
     Raises:
-        UserError: srun has started several processes that do not know of each other.
+        UserError: srun has started several processes that do not know of each other, or memory is limited too much.
     """
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= space < SPACE:  # numeric libraries end the process in their own ways where they find too little
+        raise UserError(f"ulimit -v: {space:,} bytes are allowed, but PyTorch alone needs {SPACE:,}; raise the limit")
     environment = os.environ
     launched = "WORLD_SIZE" in environment
     tasks = environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))
