@@ -54,6 +54,18 @@ def spoilt(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def write_metrics(task: Path) -> Journal:
+    """Lines of each kind."""
+    image = {"L_path": "a.png", "H_path": "b.png", "psnr": 30.0, "ssim": 0.9, "psnr_y": 31.0, "ssim_y": 0.91}
+    journal = Journal(task / "metrics.jsonl")
+    for step in range(1, 4):
+        journal.write({"kind": "train", "epoch": 0, "iter": step, "lr": 1e-3, "l_g_L1": 0.25, "G_loss": 0.25})
+        journal.write({"kind": "skipped", "epoch": 0, "iter": step, "crops": ["a.png[0:32, 0:32]"]})
+        test = {"kind": "test", "iter": step, "dataset": "toy_test", "weights": "E", **image, "images": [image]}
+        journal.write({key: value for key, value in test.items() if not key.endswith("_path")})
+    return journal
+
+
 def targets(folder: Path) -> dict[str, Target]:
     """One file of each kind, of a toy task."""
     raw = toy_options(write_images(folder / "HR"), root=folder / "runs")
@@ -63,13 +75,7 @@ def targets(folder: Path) -> dict[str, Target]:
     option_file = folder / "toy.json"
     option_file.write_text(json.dumps(raw))
     options.save(task / "options.json")
-    image = {"L_path": "a.png", "H_path": "b.png", "psnr": 30.0, "ssim": 0.9, "psnr_y": 31.0, "ssim_y": 0.91}
-    journal = Journal(task / "metrics.jsonl")
-    for step in range(1, 4):
-        journal.write({"kind": "train", "epoch": 0, "iter": step, "lr": 1e-3, "l_g_L1": 0.25, "G_loss": 0.25})
-        journal.write({"kind": "skipped", "epoch": 0, "iter": step, "crops": ["a.png[0:32, 0:32]"]})
-        test = {"kind": "test", "iter": step, "dataset": "toy_test", "weights": "E", **image, "images": [image]}
-        journal.write({key: value for key, value in test.items() if not key.endswith("_path")})
+    journal = write_metrics(task)
     checkpoints.save(options.models_folder, 5, PARTS)
     checkpoints.save(options.models_folder, 10, PARTS)
     store = folder / "store.u8"
