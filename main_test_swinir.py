@@ -7,7 +7,6 @@ python main_test_swinir.py --task classical_sr --scale 4 --folder_lq testsets/Se
 
 import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,8 @@ from utils.evaluation.tasks import DATASET_KINDS, TASKS, Degradation, Kind, task
 from utils.options.load import load, load_beside
 from utils.options.schema import Options
 from utils.process.errors import UserError, exit_on_user_error
+from utils.process.launch import add_launch_flags, check_launch
+from utils.process.terminal import say
 from utils.tables import describe
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import; wrong arguments are told before
@@ -54,6 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tile_overlap", type=int, default=32, help="LR pixels that tiles share")
     parser.add_argument("--opt", type=Path, help="option file of a student; without it, the weights tell the network")
     parser.add_argument("--self_ensemble", action="store_true", help="mean over the eight flips and rotations (x8)")
+    add_launch_flags(parser)
     arguments = parser.parse_args()
     if arguments.noise is not None and arguments.noise < 0:
         parser.error(f"--noise {arguments.noise} should not be negative")
@@ -178,17 +180,11 @@ def results_folder(degradation: Degradation, model: Path) -> Path:
     return Path("results") / f"{name}_{ending}"
 
 
-def say(line: str) -> None:
-    """One line of the program's answer, above the progress bar where there is one."""
-    with tqdm.external_write_mode():
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-
-
 def main() -> None:
     """Arguments and folders, and then the work."""
     arguments = parse_arguments()
     with exit_on_user_error():
+        check_launch(arguments)
         sets = pair_folders(arguments.folder_lq, arguments.folder_gt)
         model = model_file(arguments)
         options = load(arguments.opt) if arguments.opt else load_beside(model)

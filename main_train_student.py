@@ -12,12 +12,10 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.options.schema import Options
 from utils.process.errors import exit_on_user_error
 from utils.process.interrupt import Interrupt
 from utils.process.jobs import run_jobs
-from utils.runs.inputs import load_all
-from utils.runs.variants import variants
+from utils.process.launch import add_launch_flags, check_launch
 
 REPORTS = Path("report")
 
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from data.batches import Crops
     from data.select_dataset import TestImages
     from models.model_plain import ModelPlain
+    from utils.options.schema import Options
 
 
 def main() -> None:
@@ -40,12 +39,18 @@ def main() -> None:
         "--grid", nargs="+", action="extend", default=[], metavar="KEY=V,V", help="run each file once per combination"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="run N tasks at once, each with one GPU")
+    add_launch_flags(parser)
     arguments = parser.parse_args()
     if arguments.profile is not None and arguments.profile < 1:
         parser.error(f"--profile {arguments.profile} should be at least 1")
     if arguments.jobs < 1 or (arguments.jobs > 1 and arguments.profile):
         parser.error(f"--jobs {arguments.jobs} should be at least 1, and 1 with --profile")
     with exit_on_user_error(), Interrupt() as interrupt:
+        check_launch(arguments)
+        # Within, since even these may fail where memory is limited.
+        from utils.runs.inputs import load_all
+        from utils.runs.variants import variants
+
         experiments = load_all(arguments.opt, arguments.set, variants(arguments.seeds, arguments.grid))
         if arguments.jobs > 1:
             train_at_once(experiments, jobs=arguments.jobs)
@@ -55,7 +60,7 @@ def main() -> None:
             report(experiments)
 
 
-def train_at_once(experiments: Sequence[Options], *, jobs: int) -> None:
+def train_at_once(experiments: "Sequence[Options]", *, jobs: int) -> None:
     """Train several experiments at a time, each in a process of its own with a GPU of its own.
 
     Raises:
@@ -69,7 +74,7 @@ def train_at_once(experiments: Sequence[Options], *, jobs: int) -> None:
         run_jobs(commands, at_once=jobs, folder=Path(experiments[0].path.root) / "output")
 
 
-def report(experiments: Sequence[Options]) -> None:
+def report(experiments: "Sequence[Options]") -> None:
     """Report the experiments together: the page and, printed, its tables."""
     from utils.process import dist
     from utils.report import page
@@ -81,7 +86,7 @@ def report(experiments: Sequence[Options]) -> None:
         sys.stdout.write(f"{tables}\nThe page is {folder / 'index.html'}.\n")
 
 
-def train(experiments: Sequence[Options], *, interrupt: Interrupt, profile: int | None) -> None:
+def train(experiments: "Sequence[Options]", *, interrupt: Interrupt, profile: int | None) -> None:
     """Train the experiments one after another, or profile some iterations of each."""
     # Only now: PyTorch takes seconds to import, and an option file with a typo should not have to wait for it.
     from data.folders.check import check_experiments

@@ -4,18 +4,17 @@ Items are dictionaries with `L` (C, H, W) and `H` (C, scale*H, scale*W), uint8 (
 a dataset says so, float32 in [0, 1], and their files `L_path` and `H_path`.
 """
 
-import signal
-from collections.abc import Generator, Iterable, Mapping, Sequence, Sized
+from collections.abc import Generator, Mapping, Sequence, Sized
 from math import ceil
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import NotRequired, TypedDict
 
 from data.sampler import StepSampler
+from data.workers import Guarded, prepare_worker, shared, supply
 from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError
@@ -57,7 +56,7 @@ def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
         if isinstance(item, UserError):
             return item
         whole.append(item)
-    return {key: gathered([item[key] for item in whole]) for key in whole[0]}
+    return shared({key: gathered([item[key] for item in whole]) for key in whole[0]})
 
 
 def gathered(values: list[Any]) -> Tensor | list[Any]:
@@ -71,7 +70,7 @@ def training_batches(crops: Crops, options: Options, *, first_step: int) -> Gene
     """This process's part of each training batch, from `first_step` on; closing it ends the worker processes.
 
     Raises:
-        UserError: an image cannot be read.
+        NoBatchError: as `supply`, for example since an image cannot be read.
     """
     train = options.datasets.train
     sampler = StepSampler(
@@ -84,8 +83,8 @@ def training_batches(crops: Crops, options: Options, *, first_step: int) -> Gene
         rank=dist.rank(),
         world_size=dist.world_size(),
     )
-    loader = DataLoader(
-        crops,
+    loader: DataLoader[Any] = DataLoader(
+        Guarded(crops),
         batch_sampler=sampler,
         num_workers=ceil(train.dataloader_num_workers / dist.world_size()),
         collate_fn=collate,
@@ -93,19 +92,4 @@ def training_batches(crops: Crops, options: Options, *, first_step: int) -> Gene
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # the loader seeds its workers from it, and leaves the global generator alone
     )
-    return raise_errors(loader)
-
-
-def raise_errors(batches: Iterable[Batch | UserError]) -> Generator[Batch]:
-    """The batches, until one turns out to be an error."""
-    for batch in batches:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
-
-
-def prepare_worker(_: int) -> None:
-    """Keep OpenCV's own threads out of a worker process, which is the parallelism, and let only the run end it."""
-    cv2.setNumThreads(0)
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process, but the run's last step needs its batch
-        signal.signal(number, signal.SIG_IGN)
+    return supply(loader, seconds=options.train.data_timeout)

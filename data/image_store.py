@@ -66,17 +66,19 @@ class ImageStore:
         return {key: value for key, value in self.__dict__.items() if key != "_pixels"}
 
     def build(self, make: Callable[[int], np.ndarray], *, threads: int, title: str) -> None:
-        """Make the file by writing `make(index)`, (H, W, C) uint8, for each image, unless it is there already.
+        """Make the file by writing `make(index)`, (H, W, C) uint8, for each image, unless it is there and has its size.
+
+        Of what is in it there is no checksum: reading gigabytes at each start would cost more than making them again.
 
         Raises:
             UserError: images cannot be made (all are named), or the store does not fit on the disk.
         """
-        if self.path.exists():
+        if self._is_whole():
             return
         size = self.starts[-1]
         partial = self.path.with_suffix(".partial")
         with locked(partial) as file:
-            if self.path.exists():  # another process has built it, and `file` may have become the store itself
+            if self._is_whole():  # another process has built it, and `file` may have become the store itself
                 partial.unlink(missing_ok=True)
                 return
             reserve(file, partial, size=size + len(self))
@@ -90,6 +92,16 @@ class ImageStore:
             file.truncate(size)
             os.fsync(file.fileno())
             partial.replace(self.path)
+
+    def _is_whole(self) -> bool:
+        if not self.path.exists():
+            return False
+        size, expected = self.path.stat().st_size, self.starts[-1]
+        if size != expected:
+            logger.warning(
+                "%s: has %s bytes, but should have %s; it is made again", self.path, f"{size:,}", f"{expected:,}"
+            )
+        return size == expected
 
     def _fill(
         self, pixels: np.ndarray, done: np.ndarray, make: Callable[[int], np.ndarray], *, threads: int, title: str

@@ -19,7 +19,7 @@ from models.optimization import learning_rate
 from utils.evaluation.evaluate import Dataset, ImageResult
 from utils.imaging.io import write_image
 from utils.process import dist
-from utils.process.errors import UserError
+from utils.process.errors import NoBatchError, UserError
 from utils.process.interrupt import Interrupt, Interrupted
 from utils.process.machine import machine_name
 from utils.runs import checkpoints
@@ -64,7 +64,8 @@ class Training:
         """Train, validate, log and save until the end, or until the run is asked to end.
 
         Raises:
-            UserError: an image cannot be read, a file cannot be written, or too many iterations had to be skipped.
+            NoBatchError: a training image cannot be read, or batches do not come; the last iteration is saved.
+            UserError: a file cannot be written, or too many iterations had to be skipped.
             Interrupted: the run was asked to end; its last iteration is saved.
         """
         if dist.is_main():
@@ -93,13 +94,11 @@ class Training:
                 self._validate()
             while self.model.step < train.total_iter:
                 self._step()
-                if dist.any_process(self.interrupt.requested):
-                    raise Interrupted
                 if self._due(train.checkpoint_save):
                     self._save()  # before the validation, lest a test image cost the iterations so far
                 if self._due(train.checkpoint_test):
                     self._validate()
-        except Interrupted:
+        except (Interrupted, NoBatchError):
             self._save()
             logger.info("stopped after iteration %s of %s, which is saved", f"{self.model.step:,}", self.options.task)
             raise
@@ -155,7 +154,7 @@ class Training:
 
     def _timed_step(self) -> dict[str, Tensor]:
         start = time.perf_counter()
-        batch = next(self.batches)
+        batch = self._next_batch()
         loaded = time.perf_counter()
         losses = self.model.train_step(batch)
         self.data_seconds += loaded - start
@@ -163,6 +162,19 @@ class Training:
             self.progress.advance()
         self.seconds += time.perf_counter() - start
         return losses
+
+    def _next_batch(self) -> Mapping[str, Any]:
+        """This process's part of the next batch, where every process has its part and none is asked to end."""
+        batch, failure = None, ""
+        try:
+            batch = next(self.batches)
+        except NoBatchError as error:
+            failure = str(error)
+        if dist.any_process(batch is None or self.interrupt.requested):
+            failures = list(filter(None, dist.gather([failure])))
+            raise NoBatchError(failures[0]) if failures else Interrupted
+        assert batch is not None
+        return batch
 
     @property
     def _epoch(self) -> int:

@@ -77,11 +77,11 @@ class Run:
             teacher = define_teacher(Options.model_validate(options))
             torch.save(fill_(teacher, 1).state_dict(), folder / "teacher.pth")
 
-    def start(self, *overrides: str) -> BaseProcess:
-        """Run the training script in a new process."""
+    def start(self, *overrides: str, prepare: Callable[[], None] | None = None) -> BaseProcess:
+        """Run the training script in a new process, which calls `prepare` first."""
         self.output.unlink(missing_ok=True)
         arguments = ["--opt", str(self.options), *(["--set", *overrides] if overrides else [])]
-        process = FORKED.Process(target=run_script, args=(arguments, self.output))
+        process = FORKED.Process(target=run_script, args=(arguments, self.output, prepare))
         process.start()
         return process
 
@@ -187,10 +187,10 @@ def run_rank(arguments: Sequence[str]) -> None:
         os._exit(int(ended.code or 0))
 
 
-def run_script(arguments: Sequence[str], output: Path) -> None:
-    """`main_train_student.py` with its output in a file; runs in a forked process."""
+def run_script(arguments: Sequence[str], output: Path, prepare: Callable[[], None] | None = None) -> None:
+    """`main_train_student.py` with its output in a file, after `prepare`; runs in a forked process."""
     print_to(output)
-    train(arguments)
+    train(arguments, prepare=prepare)
 
 
 def print_to(output: Path) -> None:
@@ -200,10 +200,12 @@ def print_to(output: Path) -> None:
     os.dup2(descriptor, 2)
 
 
-def train(arguments: Sequence[str]) -> None:
+def train(arguments: Sequence[str], *, prepare: Callable[[], None] | None = None) -> None:
     """The training script in this process, which was forked for it."""
     torch.set_num_threads(1)
     multiprocessing.set_start_method(None, force=True)  # what a user has, not that of this process
+    if prepare:
+        prepare()
     sys.argv = ["main_train_student.py", *arguments]
     main_train_student.main()
 
@@ -212,6 +214,13 @@ def in_fork(function: Callable[..., T], *arguments: Any) -> T:
     """What a function returns that is called in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=FORKED) as executor:
         return executor.submit(function, *arguments).result()
+
+
+def errors(run: Run) -> list[str]:
+    """What a run that was refused or could not go on has said of it; fails if there is a traceback, too."""
+    output = run.output.read_text()
+    assert "Traceback" not in output, output
+    return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
 def kair_lines(log: Path) -> list[str]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from models.model_plain import ModelPlain
 from models.training import Training
 from tests.runs import Disk, Results, Run, Torchrun, rank_pid, wait_until
 from tests.test_option_mutations import check_mutations
+from tests.test_spoilt_bytes import KINDS, faults_of_reading
 from utils.imaging.tensors import unit_range
 from utils.options.load import load
 from utils.process.interrupt import Interrupt, Interrupted
@@ -223,6 +225,11 @@ def mutate(folder: Path, *, count: int, seed: int) -> Outcome:
     return outcome
 
 
+def spoil(folder: Path, *, kind: str, count: int, seed: int) -> Outcome:
+    """Flip, cut out and put in random bytes of a file of one kind, which is then read or refused in one sentence."""
+    return Outcome(injected=count, lost=faults_of_reading(folder, kind, count=count, seed=seed))
+
+
 FAULTS: dict[str, tuple[Callable[..., Outcome], int]] = {
     "SIGKILL of a run": (kill, 200),
     "bit flipped in, or end cut off, a checkpoint": (damage, 2000),
@@ -230,6 +237,7 @@ FAULTS: dict[str, tuple[Callable[..., Outcome], int]] = {
     "SIGKILL of one of two ranks": (kill_ranks, 6),
     "full disk": (fill_disk, 20),
     "mutated option file": (mutate, 2000),
+    **{f"spoilt bytes of: {kind}": (partial(spoil, kind=kind), 2000) for kind in KINDS},
 }
 
 

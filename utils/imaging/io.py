@@ -166,7 +166,7 @@ def write_image(path: Path, image: np.ndarray, *, mtime_ns: int | None = None) -
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, encode(image, path.suffix), mtime_ns=mtime_ns)
     except (OSError, cv2.error) as error:
-        raise UserError(f"{path}: cannot be written ({error})") from error
+        raise UserError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
 def encode(image: np.ndarray, suffix: str = ".png") -> bytes:

@@ -13,9 +13,7 @@ from utils.options import kair
 from utils.options.datasets import TestSet
 from utils.options.schema import TEACHERS, Options
 from utils.options.types import Section
-from utils.process.errors import UserError
-
-LONGEST = 200  # characters of a key or value that a message shows
+from utils.process.errors import LONGEST, UserError, printable
 
 # Pydantic's wording where it would puzzle a reader of JSON.
 EXPECTED = {
@@ -36,24 +34,45 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Options:
         UserError: the file or an override cannot be read, or a key or value is not valid.
     """
     try:
-        raw = json5.loads(path.read_text(encoding="utf-8"), allow_duplicate_keys=False)
+        return read(path, overrides)
     except OSError as error:
         raise UserError(f"{path}: the option file cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read as JSON: {printable(str(error))}") from error
-    except RecursionError as error:
-        raise UserError(f"{path}: the brackets are nested too deeply") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: the file should hold one JSON object")
-    try:
-        notes = kair.translate(raw)
-        for override in overrides:
-            apply_override(raw, override)
-        return Options.from_file(raw, notes + kair.complete(raw))
     except kair.UnsupportedError as error:
         raise UserError(f"{path}: {printable(str(error))}") from error
     except ValidationError as error:
-        raise UserError(f"{path}: {describe(error)}") from error
+        raise UserError(*f"{path}: {describe(error)}".split("\n")) from error
+    except RecursionError as error:
+        raise UserError(f"{path}: the brackets are nested too deeply") from error
+
+
+def read(path: Path, overrides: Sequence[str]) -> Options:
+    """As `load`, without words for all that can be wrong."""
+    try:
+        raw = parse(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as JSON: {printable(str(error))}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: the file should hold one JSON object")
+    notes = kair.translate(raw)
+    for override in overrides:
+        apply_override(raw, override)
+    return Options.from_file(raw, notes + kair.complete(raw))
+
+
+def parse(text: str) -> Any:
+    """JSON with comments.
+
+    Raises:
+        ValueError: it is none, keys occur twice, or a number has more digits than Python writes again.
+    """
+    return json5.loads(text, allow_duplicate_keys=False, parse_int=whole_number)
+
+
+def whole_number(digits: str, base: int = 10) -> int:
+    """An integer, not longer than what Python also writes in decimal digits."""
+    if len(digits) > LONGEST:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits, base)
 
 
 def load_beside(checkpoint: Path) -> Options | None:
@@ -74,16 +93,18 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     """
     dotted, equals, text = override.partition("=")
     if not equals:
-        raise UserError(f"--set {override}: expected key=value, for example train.total_iter=200")
+        raise UserError(f"--set {printable(override)}: expected key=value, for example train.total_iter=200")
     try:
-        value = json5.loads(text)
+        value = parse(text)
     except ValueError:
         value = text
+    except RecursionError as error:
+        raise UserError(f"--set {printable(override)}: the brackets are nested too deeply") from error
     *sections, key = dotted.split(".")
     for name in sections:
         raw = raw.setdefault(name, {})
         if not isinstance(raw, dict):
-            raise UserError(f"--set {override}: {name} is not a section")
+            raise UserError(f"--set {printable(override)}: {printable(name)} is not a section")
     raw[key] = value
 
 
@@ -104,12 +125,6 @@ def describe(error: ValidationError) -> str:
         expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input ")).format(**first.get("ctx", {}))
         text = f"{key}: {expected}, but is {printable(json.dumps(first['input'], default=repr))}"
     return text + (f" (and {more} more)" if more else "")
-
-
-def printable(text: str) -> str:
-    """Text from an option file, fit for one line: without its control characters, and not too long."""
-    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 def suggest(loc: tuple[int | str, ...]) -> str:

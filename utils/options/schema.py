@@ -205,6 +205,8 @@ class TrainOptions(Section):
     """Iterations between log lines."""
     max_bad_steps: Whole = 10
     """Iterations in a row that may be skipped because loss or gradient is infinite or NaN; one more ends the run."""
+    data_timeout: Count = 600
+    """Seconds after which the run ends, and saves its last iteration, if no further batch has come."""
     manual_seed: Whole = 0
     """Seed of weights, data order, crops and stochastic depth."""
 

@@ -24,9 +24,9 @@ def write_whole(path: Path, data: bytes, *, mtime_ns: int | None = None) -> None
                 os.utime(file.fileno(), ns=(mtime_ns, mtime_ns))
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not name its file
     sync(path.parent)
 
 

@@ -1,13 +1,12 @@
 """Ending a run on request: Ctrl-C, and the SIGTERM that Slurm and torchrun send to every process."""
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from utils.process.errors import LostProcessError
+from utils.process.errors import LostProcessError, tell
 
 
 class Interrupted(BaseException):
@@ -37,7 +36,7 @@ class Interrupt:
             signal.signal(number, handler)
         lost_one_that_was_faster = self.requested and isinstance(error, LostProcessError)
         if isinstance(error, Interrupted) or lost_one_that_was_faster:
-            sys.stderr.write("interrupted; the same command goes on from what is saved\n")
+            tell("interrupted; the same command goes on from what is saved")
             raise SystemExit(0) from None
 
     def _request(self, number: int, frame: FrameType | None) -> None:

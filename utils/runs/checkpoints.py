@@ -101,7 +101,10 @@ def find_fault(folder: Path, step: int) -> str | None:
         return f"it is incomplete, {manifest.name} is missing"
     try:
         checksums = dict(json.loads(manifest.read_bytes())["sha256"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        checksums = {}
+    written = {part for part in PARTS if part_path(folder, step, part).exists()}
+    if not checksums or not written <= checksums.keys() <= set(PARTS):
         return f"{manifest.name} is damaged"
     for part, expected in checksums.items():
         path = part_path(folder, step, part)

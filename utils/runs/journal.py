@@ -5,8 +5,85 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+
 from utils.process.errors import UserError
 from utils.process.files import write_whole
+
+
+class Line(BaseModel):
+    """What every line has; its other keys are whatever they are."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    iteration: NonNegativeInt = Field(alias="iter")
+
+
+class Timing(Line):
+    """A line of `timing.jsonl`."""
+
+    seconds: float
+    data_seconds: float
+
+
+class Metrics(Line):
+    """A line of `metrics.jsonl`: losses, crops that were skipped, or figures of a test set."""
+
+    kind: str
+    epoch: int | None = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> "Metrics":
+        found: dict[str, Any] = self.model_extra or {}
+        if self.kind == "train":
+            Losses.model_validate(found)
+        elif self.kind == "test":
+            Test.model_validate(found)
+        elif self.kind != "skipped" or not isinstance(found.get("crops"), list):
+            raise ValueError("no such kind")
+        return self
+
+
+class Losses(BaseModel):
+    """What a line of kind "train" has: the learning rate, and losses by their names."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, float]
+
+    lr: float
+
+
+class Figures(BaseModel):
+    """PSNR in dB and SSIM, over all channels and on Y."""
+
+    model_config = ConfigDict(strict=True)
+
+    psnr: float
+    ssim: float
+    psnr_y: float
+    ssim_y: float
+    psnrb: float | None = None
+    psnrb_y: float | None = None
+
+
+class Image(Figures):
+    """The figures of one image."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    L_path: str
+    H_path: str
+
+
+class Test(Figures):
+    """What a line of kind "test" has: the means, and the figures that they are of."""
+
+    dataset: str
+    weights: str
+    images: list[Image]
+
+
+LINES: dict[str, type[Line]] = {"metrics": Metrics, "timing": Timing}
 
 
 class Journal:
@@ -40,9 +117,11 @@ class Journal:
 
     def _parse(self, line: str, number: int) -> dict[str, Any]:
         try:
-            return json.loads(line)
-        except ValueError as error:
+            record = json.loads(line)
+            LINES.get(self.path.stem, Line).model_validate(record)
+        except (ValidationError, ValueError, RecursionError) as error:
             raise UserError(f"{self.path}: line {number} is damaged; without that line the task goes on") from error
+        return record
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Forget the other lines: those of iterations that a resumed run is about to repeat."""

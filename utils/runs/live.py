@@ -1,17 +1,22 @@
 """What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere, and TensorBoard."""
 
+import os
 import resource
+import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from utils.options.schema import Options
+from utils.process.errors import UserError
 
 
 class Progress:
@@ -73,24 +78,59 @@ def peak_memory(device: torch.device) -> int:
 
 
 class Board:
-    """The run's figures and pictures for TensorBoard; what an earlier process wrote of later iterations is hidden."""
+    """The run's figures and pictures for TensorBoard; what an earlier process wrote of later iterations is hidden.
+
+    Written in this thread: TensorBoard's own writer prints a traceback where the disk is full, and ends much later.
+
+    Raises:
+        UserError: the disk is full or cannot be written; so do the methods.
+    """
 
     def __init__(self, folder: Path, *, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # it takes a second to import
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # it takes a second to import
 
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self.event = Event
+        self.path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        with self._named():
+            folder.mkdir(exist_ok=True)
+            self.file = self.path.open("ab")
+        self._write(file_version="brain.Event:2", step=step + 1)
+        self._write(session_log=SessionLog(status=SessionLog.START), step=step + 1)  # this hides what came later
+        self._flush()
 
     def figures(self, figures: Mapping[str, float], *, group: str, step: int) -> None:
         """Scalars, shown together as `group`."""
+        from torch.utils.tensorboard.summary import scalar
+
         for name, value in figures.items():
-            self.writer.add_scalar(f"{group}/{name}", value, step)
-        self.writer.flush()
+            self._write(summary=scalar(f"{group}/{name}", value), step=step)
+        self._flush()
 
     def picture(self, name: str, picture: np.ndarray, *, step: int) -> None:
         """A picture, (H, W, C) uint8."""
-        self.writer.add_image(name, picture, step, dataformats="HWC")
-        self.writer.flush()
+        from torch.utils.tensorboard.summary import image
+
+        self._write(summary=image(name, picture, dataformats="HWC"), step=step)
+        self._flush()
+
+    def _write(self, **content: Any) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        with self._named():
+            RecordWriter(self.file).write(self.event(wall_time=time.time(), **content).SerializeToString())
+
+    def _flush(self) -> None:
+        with self._named():
+            self.file.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def close(self) -> None:
-        """Write what is left."""
-        self.writer.close()
+        """Close the file; only what could not be written is lost."""
+        with suppress(OSError):
+            self.file.close()

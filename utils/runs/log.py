@@ -9,7 +9,7 @@ from pathlib import Path
 
 from utils.process.errors import UserError
 from utils.process.files import write_whole
-from utils.process.terminal import FORMAT
+from utils.process.terminal import PlainFormatter
 
 POSITION = re.compile(r"<epoch:\s*\d+, iter:\s*([\d,]+)")
 
@@ -25,7 +25,7 @@ class LogFile(WatchedFileHandler):
 def log_to_file(path: Path) -> logging.Handler:
     """Append the log to a file until the handler that is returned is removed."""
     handler = LogFile(path, encoding="utf-8")
-    handler.setFormatter(FORMAT)
+    handler.setFormatter(PlainFormatter())
     logging.getLogger().addHandler(handler)
     return handler
 

@@ -156,7 +156,7 @@ def changed(path: Path, options: Options) -> list[str]:
     """
     try:
         before = flat(json.loads(path.read_bytes()))
-    except ValueError as error:
+    except (ValueError, RecursionError, AttributeError) as error:  # the last: it is no section
         raise UserError(f"{path}: damaged; without it the task goes on") from error
     now = flat(options.model_dump(exclude_unset=True))
     keys = [key for key in before | now if before.get(key) != now.get(key)]
