@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from models.select_network import define_G, define_teacher
 from tests.conftest import make_image, toy_options, write_images
 from tests.golden.fill import fill_
 from utils.evaluation.restorer import bicubic
-from utils.imaging.io import read_image
+from utils.imaging.io import read_image, write_image
 from utils.imaging.metrics import luma, psnr
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.load import load
 from utils.options.schema import Options
 from utils.report import __main__ as report
 from utils.report import bootstrap
-from utils.report.crops import most_different_window
+from utils.report.pictures.crops import most_different_window
 
 TASKS = ("alone_seed0", "alone_seed1", "feature")
 CHROMIUM = shutil.which("chromium")
@@ -73,6 +73,11 @@ def tables(text: str) -> list[list[dict[str, str]]]:
     return [[dict(zip(lines[0], line, strict=True)) for line in lines[2:]] for lines in cells]
 
 
+def plain(cell: str) -> str:
+    """A cell without the bold of the best."""
+    return cell.strip("*")
+
+
 def last_psnr_y(folder: Path) -> list[float]:
     """PSNR on Y by image at the last validation of E."""
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
@@ -81,17 +86,21 @@ def last_psnr_y(folder: Path) -> list[float]:
 
 
 def test_the_tables_hold_the_methods_their_spread_and_the_differences(runs: Path, whole: Path) -> None:
-    figures, differences, cost = tables((whole / "table.md").read_text())
+    figures, differences, differs, cost = tables((whole / "table.md").read_text())
     values = np.array([last_psnr_y(runs / task) for task in TASKS])
     means = values.mean(axis=1)
     assert [(row["method"], row["manual_seed"]) for row in figures] == [
         ("bicubic", "-"), ("alone_seed*", "0, 1"), ("feature", "0"),
     ]  # fmt: skip
-    assert figures[0]["PSNR_Y"] == f"{bicubic_psnr_y(runs.parent / 'HR'):.2f}"
-    assert figures[1]["PSNR_Y"] == f"{means[:2].mean():.2f} ± {abs(means[0] - means[1]) / 2**0.5:.3f}"
-    assert figures[2]["PSNR_Y"] == f"{means[2]:.2f}"
+    assert plain(figures[0]["PSNR_Y"]) == f"{bicubic_psnr_y(runs.parent / 'HR'):.2f}"
+    assert plain(figures[1]["PSNR_Y"]) == f"{means[:2].mean():.2f} ± {abs(means[0] - means[1]) / 2**0.5:.3f}"
+    assert plain(figures[2]["PSNR_Y"]) == f"{means[2]:.2f}"
     (row,) = differences
-    assert (row["method"], row["images"]) == ("feature", "6")
+    assert (row["method"], row["over"]) == ("feature", "6 images, 1 and 2 runs")
+    assert {row["option"]: (row["alone_seed*"], row["feature"]) for row in differs}.items() >= {
+        "train.distillation_type": ("none", "feature"), "train.manual_seed": ("0, 1", "0"),
+        "netTeacher.embed_dim": ("-", "24"),
+    }.items()  # fmt: skip
     numbers = [float(number) for number in re.findall(r"[+-][\d.]+", row["PSNR_Y"])]
     difference, low, high = numbers
     assert difference == pytest.approx(means[2] - means[:2].mean(), abs=1e-3)
@@ -125,7 +134,7 @@ def test_the_interval_of_repeated_runs_knows_of_their_spread() -> None:
     expected = scipy.stats.ttest_ind(runs, others).confidence_interval(bootstrap.LEVEL)
     method, reference = images + runs[:, None], images + others[:, None]
     assert bootstrap.interval([method], [reference]) == pytest.approx(tuple(expected), abs=5e-3)
-    assert bootstrap.interval([images[None]], [images[None]]) == (0, 0)
+    assert bootstrap.interval([images[None]], [images[None]]) is None, "it would say nothing"
 
 
 def test_a_single_run_is_believed_to_vary_like_those_that_it_is_compared_with() -> None:
@@ -144,32 +153,58 @@ def test_the_interval_over_test_sets_weighs_them_alike() -> None:
     assert bootstrap.interval([better, many + 0.3], [few, many]) == pytest.approx(((low + 0.3) / 2, (high + 0.3) / 2))
 
 
-def test_a_single_image_has_no_interval() -> None:
-    assert bootstrap.interval([np.ones((2, 1))], [np.zeros((2, 1))]) is None
+def test_few_images_have_no_interval() -> None:
+    rng = np.random.default_rng(3)
+    few, enough = rng.normal(28, 3, (2, 4)), rng.normal(28, 3, (2, 5))
+    assert bootstrap.interval([few], [few - 1]) is None
+    assert bootstrap.interval([few, enough], [few - 1, enough - 1]) is None
+    assert bootstrap.interval([enough], [enough - 1]) is not None
 
 
 def with_second_set(task: Path, target: Path, *, gain: float) -> Path:
-    """A copy of a task that was judged on a second test set as well, where each PSNR on Y was `gain` dB higher."""
+    """A copy of a task that was judged on a second test set as well, where each PSNR on Y was `gain` dB higher.
+
+    Its images differ from the first's in one pixel.
+    """
     shutil.copytree(task, target)
     records = [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
     for record in [record for record in records if "dataset" in record]:
-        images = [image | {"psnr_y": image["psnr_y"] + gain} for image in record["images"]]
+        images = [
+            image | {"psnr_y": image["psnr_y"] + gain, "H_path": other_image(image["H_path"], target.parent / "HR_2")}
+            for image in record["images"]
+        ]
         records.append(record | {"dataset": "second_test", "images": images})
     (target / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    change_options(target, lambda raw: raw["datasets"].update(test_2=raw["datasets"]["test"] | {"name": "second_test"}))
     return target
+
+
+def other_image(path: str, folder: Path) -> str:
+    """The path of a copy in another folder whose first pixel is another."""
+    image = read_image(Path(path), channels=3)
+    image[0, 0, 0] ^= 1
+    write_image(folder / Path(path).name, image)
+    return str(folder / Path(path).name)
+
+
+def change_options(task: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the option file of a task."""
+    raw = json.loads((task / "options.json").read_text())
+    change(raw)
+    (task / "options.json").write_text(json.dumps(raw))
 
 
 def test_several_test_sets_have_a_mean(runs: Path, tmp_path: Path) -> None:
     first = with_second_set(runs / "alone_seed0", tmp_path / "first", gain=0)
     other = with_second_set(runs / "feature", tmp_path / "other", gain=3)
     _, text = make_report(tmp_path / "report", first, other)
-    figures, differences, _ = tables(text)
+    figures, differences, *_ = tables(text)
     last = "mean of 2 sets"
     assert [row["test set"] for row in figures] == [*["toy_test"] * 3, *["second_test"] * 3, *[last] * 3]
     assert figures[-3]["PSNR_Y"] == figures[0]["PSNR_Y"]
-    assert figures[-1]["PSNR_Y"] == f"{np.mean(last_psnr_y(runs / 'feature')) + 1.5:.2f}"
-    assert [(row["test set"], row["images"]) for row in differences] == [
-        ("toy_test", "6"), ("second_test", "6"), (last, "12"),
+    assert plain(figures[-1]["PSNR_Y"]) == f"{np.mean(last_psnr_y(runs / 'feature')) + 1.5:.2f}"
+    assert [(row["test set"], row["over"]) for row in differences] == [
+        ("toy_test", "6 images, one run"), ("second_test", "6 images, one run"), (last, "12 images, one run"),
     ]  # fmt: skip
     alone, _, mean = (float(row["PSNR_Y"].split()[0]) for row in differences)
     assert mean == pytest.approx(alone + 1.5, abs=2e-3)
@@ -254,7 +289,7 @@ def test_a_task_before_its_first_validation_is_reported_beside_others(runs: Path
     options = json.loads((running / "options.json").read_text())
     (running / "options.json").write_text(json.dumps(options | {"task": "running", "n_channels": 3}))
     page, text = make_report(tmp_path / "report", running, runs / "feature", running)
-    figures, cost = tables(text)
+    figures, _, cost = tables(text)
     assert [row["method"] for row in figures] == ["bicubic", "feature"]
     assert [row["iterations"] for row in cost] == ["3 of 10", "10"]
     assert "running: iteration 3 of 10" in page
