@@ -37,7 +37,7 @@ def begin_results(places: Mapping[Path, Mapping[str, Any]]) -> None:
 
 
 def check_place(folder: Path, *, settings: Mapping[str, Any]) -> None:
-    """Keep the restored images of different folders apart.
+    """Keep the restored images of different folders apart; another test of the same images replaces them.
 
     Raises:
         UserError: the folder holds those of other images, or does not tell of which.
@@ -45,15 +45,15 @@ def check_place(folder: Path, *, settings: Mapping[str, Any]) -> None:
     path = folder / FILE
     if not path.exists() and not any(folder.rglob(IMAGES)):
         return
-    earlier = parsed(path) if path.exists() else {}
-    if any(key not in earlier or not same_folder(earlier[key], settings[key]) for key in FOLDERS):
-        of = " and ".join(str(earlier[key]) for key in FOLDERS if earlier.get(key)) or "another test"
+    earlier = folders(parsed(path)) if path.exists() else {}
+    if not earlier.keys() & folders(settings).keys():
+        of = " and ".join(earlier.values()) or "an earlier test, which does not say of which folder"
         raise UserError(f"{folder}: it holds the restored images of {of}; move or delete this folder first")
 
 
-def same_folder(one: str | None, other: str | None) -> bool:
-    """Whether two paths, or their absence, mean the same folder."""
-    return one == other if one is None or other is None else Path(one).resolve() == Path(other).resolve()
+def folders(settings: Mapping[str, Any]) -> dict[Path, str]:
+    """The folders of images that settings name, by where they are."""
+    return {Path(settings[key]).resolve(): settings[key] for key in FOLDERS if settings.get(key)}
 
 
 def write_results(results: Mapping[str, ImageResult], folder: Path, *, settings: Mapping[str, Any]) -> None:

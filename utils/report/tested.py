@@ -69,7 +69,7 @@ class Tested:
                     (dataset, result.H_path): file.parent / f"{name}_SwinIR.png" for name, result in results.items()
                 }
         if not validations:
-            raise UserError(f"{files[0]}: it holds no figures, since the images had no ground truth")
+            raise UserError(f"{files[0]}: it holds no figures: there was no ground truth, or the test did not end")
         name = folder.resolve().name
         return cls(name=name, folder=folder, validations=validations, settings=settings, images=images)
 
