@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from utils.report.bootstrap import run_means
+from utils.report.bootstrap import LEVEL, run_means
 from utils.report.results import FIGURES, Comparison, baseline_means, basis, with_interval
 from utils.report.tasks import Judged, Method
 from utils.tables import formatted
@@ -40,7 +40,8 @@ def lead_sentence(judged: Sequence[Judged], second: Scored) -> str:
     if ends:
         low, high = (f"{value:+.{FIGURES[KEY]}f}" for value in ends)
         sure = "" if ends[0] > 0 else ", which holds zero: not shown to be better"
-        of = f"{of}: 95% interval {low} to {high} dB{sure}"
+        alone = " over images alone" if len(judged[0].runs) == len(reference[0].runs) == 1 else ""
+        of = f"{of}: {LEVEL:.0%} interval{alone} {low} to {high} dB{sure}"
     return f"{mean:.{FIGURES[KEY]}f} dB above {method.name}, the next ({of}),"
 
 
