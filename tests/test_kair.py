@@ -244,7 +244,7 @@ def test_the_report_has_the_degraded_images_as_its_baseline(
     tests = define_tests(load(KAIR / "jpeg_car.json", tiny(clean_folder, *more, window=7)))["test_dataset"]
     results = evaluate(lambda image: image, tests, border=0, device=torch.device("cpu"))
     assert baseline["method"] == "degraded image"
-    assert baseline["PSNR"] == f"{np.mean([result.psnr for result in results]):.2f}"
+    assert baseline["PSNR"].strip("*") == f"{np.mean([result.psnr for result in results]):.2f}"
 
 
 class TestCrops:
