@@ -94,7 +94,7 @@ def test_curves_go_from_the_first_iteration_to_the_last(whole: Path) -> None:
         lines = re.findall(rf'<path d="([ML\d. \n-]+)"[^>]*stroke: #{colour}; stroke-width: 1.5', svg)
         places = [[float(x) for x in re.findall(r"[ML] ([\d.]+) ", line)] for line in lines]
         widest = max(places, key=np.ptp)
-        assert np.ptp(widest) > 396 / 3, "of the figure's width in points; the line in the legend is short"
+        assert np.ptp(widest) > 396 / 6, "of the figure's width in points; the line in the legend is short"
 
 
 def test_feature_maps_are_those_of_the_last_checkpoint(runs: Path) -> None:
