@@ -7,10 +7,11 @@ python main_test_swinir.py --task classical_sr --scale 4 --folder_lq testsets/Se
 
 import argparse
 import math
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -180,6 +181,11 @@ def results_folder(degradation: Degradation, model: Path) -> Path:
     return Path("results") / f"{name}_{ending}"
 
 
+def folders_of(pair: SetFolders) -> dict[str, str | None]:
+    """The folders of one test set, by the arguments that name them."""
+    return {key: None if path is None else str(path) for key, path in (("folder_lq", pair.lq), ("folder_gt", pair.gt))}
+
+
 def main() -> None:
     """Arguments and folders, and then the work."""
     arguments = parse_arguments()
@@ -201,7 +207,8 @@ def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path,
     from models.memory import peak_bytes
     from models.select_network import network_with_weights
     from utils.evaluation.restorer import Restorer
-    from utils.evaluation.results import forget_results, results_table, write_results
+    from utils.evaluation.results import begin_results, results_table, write_results
+    from utils.imaging.metrics import judged_border
     from utils.process import dist
     from utils.process.terminal import log_to_terminal
     from utils.weights import read_weights
@@ -223,18 +230,24 @@ def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path,
             self_ensemble=arguments.self_ensemble,
         )
         folder = results_folder(degradation, model)
-        settings = {"model_path": str(model), **degradation.settings()}
+        settings: dict[str, Any] = {
+            "model_path": str(model),
+            **degradation.settings(),
+            "border": judged_border(degradation.scale),
+        }
         settings |= {key: getattr(arguments, key) for key in ("tile", "tile_overlap", "self_ensemble")}
+        places = {folder / pair.name: settings | folders_of(pair) for pair in sets}
+        begin_results(places)
         results = {}
-        for pair, of_set in zip(sets, images, strict=True):
-            place, names = folder / pair.name, pair.result_names()
-            if dist.is_main():
-                forget_results(place)
+        for pair, of_set, (place, of_place) in zip(sets, images, places.items(), strict=True):
             restore.automatic_tiles.clear()
+            began = time.perf_counter()
+            names = pair.result_names()
             results[pair.name] = run_set(restore, of_set, degradation, names=names, folder=place, device=device)
             tiles = sorted(set(dist.gather(list(restore.automatic_tiles))))
+            measured = {"automatic_tiles": tiles, "seconds": time.perf_counter() - began}
             if dist.is_main():
-                write_results(results[pair.name], place, settings=settings | {"automatic_tiles": tiles})
+                write_results(results[pair.name], place, settings=of_place | measured)
         if dist.is_main():
             say(f"{results_table(results)}restored images and results.json of each set are in {folder}")
 

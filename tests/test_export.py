@@ -34,6 +34,7 @@ from utils.imaging.io import read_image, write_image
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.process.errors import UserError
 from utils.runs import checkpoints
+from utils.runs.history import Change
 from utils.weights import read_weights, serialized
 
 TINY: dict[str, Any] = {
@@ -185,6 +186,24 @@ def test_the_card_tells_what_is_measured(task_checkpoint: Path, run: Callable[..
     assert f"{sum(learnt):,} parameters" in text
     (option_file,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert json.loads(option_file)["train"]["total_iter"] == 10
+
+
+def test_the_files_name_no_folder_of_the_machine_and_the_card_what_was_changed_in_the_run(
+    task_checkpoint: Path, run: Callable[..., str], tmp_path: Path
+) -> None:
+    file = task_checkpoint.parent.parent / "options.json"
+    options = json.loads(file.read_text())
+    options["path"]["pretrained_netTeacher"] = "C:\\Users\\me\\teacher.pth"
+    file.write_text(json.dumps(options))
+    change = Change(5, "datasets.train.dataroot_H", f"{tmp_path}/earlier", f"{tmp_path}/HR")
+    (file.parent / "train.log").write_text(f"26-01-01 00:00:00.000 : {change}\n")
+    run(task_checkpoint, "--out", tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        content = path.read_bytes()
+        assert [place for place in (str(tmp_path), str(ROOT), "Users") if place.encode() in content] == []
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "response distillation from\n`teacher.pth`" in text
+    assert re.search(r"^\| 5 +\| datasets.train.dataroot_H \| earlier \| HR +\|$", text, re.MULTILINE)
 
 
 def test_the_option_file_tells_the_range_that_the_weights_do_not_show(

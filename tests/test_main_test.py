@@ -95,7 +95,7 @@ def test_several_processes_share_the_images_and_have_the_results_of_one(
     arguments = ["--folder_gt", str(clean_folder), "--model_path", str(model)]
     run(*arguments)
     folder = tmp_path / "results" / "mine_model_color_dn_noise15" / "Clean"
-    alone = {path.name: path.read_bytes() for path in folder.iterdir()}
+    alone = images_and_figures(folder)
     shutil.rmtree(tmp_path / "results")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     subprocess.run(
@@ -104,7 +104,37 @@ def test_several_processes_share_the_images_and_have_the_results_of_one(
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
     )
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == alone
+    assert images_and_figures(folder) == alone
+
+
+def images_and_figures(folder: Path) -> dict[str, Any]:
+    """What a test leaves in a folder, by file, apart from how long it took."""
+    files: dict[str, Any] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files["results.json"] = json.loads(files["results.json"])
+    assert files["results.json"].pop("seconds") > 0
+    return files
+
+
+def test_a_folder_holds_the_images_of_one_run(
+    run: Callable[..., str], clean_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = weights_of("color_dn", tmp_path / "mine" / "model.pth")
+    run("--folder_gt", clean_folder, "--model_path", model)
+    (clean_folder / "image 0.png").rename(clean_folder / "renamed.png")
+    run("--folder_gt", clean_folder, "--model_path", model)
+    folder = tmp_path / "results" / "mine_model_color_dn_noise15" / "Clean"
+    left = images_and_figures(folder)
+    assert left.keys() == {"image 1_SwinIR.png", "renamed_SwinIR.png", "results.json"}
+    write_image(tmp_path / "elsewhere" / "Clean" / "other.png", make_image(37, 45, seed=2))
+    with pytest.raises(SystemExit):
+        run("--folder_lq", tmp_path / "elsewhere" / "Clean", "--model_path", model)
+    message = f"it holds the restored images of {clean_folder}; move or delete this folder first"
+    assert message in capsys.readouterr().err
+    (folder / "results.json").unlink()
+    with pytest.raises(SystemExit):
+        run("--folder_gt", clean_folder, "--model_path", model)
+    assert "which does not say of which folder" in capsys.readouterr().err
+    assert len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from utils.options.schema import Network
 from utils.options.types import Section
 from utils.process.errors import UserError
 from utils.runs import checkpoints
+from utils.runs.history import flat
 from utils.runs.inputs import load_all
-from utils.runs.record import flat
 
 STUDY = sorted((ROOT / "options").glob("*.json"))
 TABLE = {

@@ -3,95 +3,47 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from playwright.sync_api import Page, sync_playwright
 
-import main_train_student
 from models.distillation.translators import Translators
 from models.inspect.summary import count_parameters
 from models.select_network import define_G, define_teacher
-from tests.conftest import make_image, toy_options, write_images
-from tests.golden.fill import fill_
+from tests.conftest import make_image
+from tests.reports import TASKS, last_psnr_y, make_report, plain, runs, tables, whole
 from utils.evaluation.restorer import bicubic
 from utils.imaging.io import read_image
 from utils.imaging.metrics import luma, psnr
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.load import load
-from utils.options.schema import Options
-from utils.report import __main__ as report
-from utils.report import bootstrap
-from utils.report.crops import most_different_window
+from utils.report.pictures.crops import most_different_window
 
-TASKS = ("alone_seed0", "alone_seed1", "feature")
+__all__ = ["runs", "whole"]  # the fixtures
 CHROMIUM = shutil.which("chromium")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of three finished tasks: two seeds of one method, and feature distillation."""
-    folder = tmp_path_factory.mktemp("report")
-    raw = toy_options(write_images(folder / "HR"), root=folder / "runs")
-    raw["path"]["pretrained_netTeacher"] = str(folder / "teacher.pth")
-    torch.save(fill_(define_teacher(Options.model_validate(raw)), 1).state_dict(), folder / "teacher.pth")
-    changes: list[dict[str, Any]] = [{}, {"manual_seed": 1}, {"distillation_type": "feature"}]
-    with pytest.MonkeyPatch.context() as patch:
-        for task, change in zip(TASKS, changes, strict=True):
-            file = folder / f"{task}.json"
-            file.write_text(json.dumps(raw | {"task": task, "train": raw["train"] | change}))
-            patch.setattr(sys, "argv", ["main_train_student.py", "--opt", str(file)])
-            main_train_student.main()
-    return folder / "runs"
-
-
-def make_report(out: Path, *folders: Path) -> tuple[str, str]:
-    """The page and the Markdown of a report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["report", *map(str, folders), "--out", str(out)])
-        report.main()
-    return (out / "index.html").read_text(), (out / "table.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def whole(runs: Path) -> Path:
-    """The folder of the report of all three tasks."""
-    make_report(runs.parent / "report", *(runs / task for task in TASKS))
-    return runs.parent / "report"
-
-
-def tables(text: str) -> list[list[dict[str, str]]]:
-    """The Markdown tables of a text, each row by column."""
-    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    cells = [[[cell.strip() for cell in line.strip("|").split("|")] for line in lines] for lines in blocks]
-    return [[dict(zip(lines[0], line, strict=True)) for line in lines[2:]] for lines in cells]
-
-
-def last_psnr_y(folder: Path) -> list[float]:
-    """PSNR on Y by image at the last validation of E."""
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["weights"] == "E"
-    return [image["psnr_y"] for image in last["images"]]
-
-
 def test_the_tables_hold_the_methods_their_spread_and_the_differences(runs: Path, whole: Path) -> None:
-    figures, differences, cost = tables((whole / "table.md").read_text())
+    figures, differences, differs, cost = tables((whole / "table.md").read_text())
     values = np.array([last_psnr_y(runs / task) for task in TASKS])
     means = values.mean(axis=1)
     assert [(row["method"], row["manual_seed"]) for row in figures] == [
         ("bicubic", "-"), ("alone_seed*", "0, 1"), ("feature", "0"),
     ]  # fmt: skip
-    assert figures[0]["PSNR_Y"] == f"{bicubic_psnr_y(runs.parent / 'HR'):.2f}"
-    assert figures[1]["PSNR_Y"] == f"{means[:2].mean():.2f} ± {abs(means[0] - means[1]) / 2**0.5:.3f}"
-    assert figures[2]["PSNR_Y"] == f"{means[2]:.2f}"
+    assert plain(figures[0]["PSNR_Y"]) == f"{bicubic_psnr_y(runs.parent / 'HR'):.2f}"
+    assert plain(figures[1]["PSNR_Y"]) == f"{means[:2].mean():.2f} ± {abs(means[0] - means[1]) / 2**0.5:.3f}"
+    assert plain(figures[2]["PSNR_Y"]) == f"{means[2]:.2f}"
     (row,) = differences
-    assert (row["method"], row["images"]) == ("feature", "6")
+    assert (row["method"], row["over"]) == ("feature", "6 images, 1 and 2 runs")
+    assert {row["option"]: (row["alone_seed*"], row["feature"]) for row in differs}.items() >= {
+        "train.distillation_type": ("none", "feature"), "train.manual_seed": ("0, 1", "0"),
+        "netTeacher.embed_dim": ("-", "24"),
+    }.items()  # fmt: skip
     numbers = [float(number) for number in re.findall(r"[+-][\d.]+", row["PSNR_Y"])]
     difference, low, high = numbers
     assert difference == pytest.approx(means[2] - means[:2].mean(), abs=1e-3)
@@ -108,75 +60,6 @@ def bicubic_psnr_y(folder_H: Path) -> float:
         image = to_image(bicubic(4)(unit_range(to_tensor(lr))[None])[0])
         values.append(psnr(luma(image), luma(read_image(path, channels=3)), border=4))
     return float(np.mean(values))
-
-
-def test_the_interval_of_single_runs_is_scipys_paired_bootstrap() -> None:
-    rng = np.random.default_rng(3)
-    reference = rng.normal(28, 3, (1, 50))
-    method = reference + rng.normal(0.05, 0.1, (1, 50))
-    samples = ((method - reference)[0],)
-    expected = scipy.stats.bootstrap(samples, np.mean, method="percentile", n_resamples=10_000, rng=0)
-    assert bootstrap.interval([method], [reference]) == pytest.approx(tuple(expected.confidence_interval), abs=2e-3)
-
-
-def test_the_interval_of_repeated_runs_knows_of_their_spread() -> None:
-    images = np.linspace(20, 30, 50)
-    runs, others = np.array([0.1, 0.12, 0.17, 0.05]), np.array([-0.1, 0.1, 0.02])
-    expected = scipy.stats.ttest_ind(runs, others).confidence_interval(bootstrap.LEVEL)
-    method, reference = images + runs[:, None], images + others[:, None]
-    assert bootstrap.interval([method], [reference]) == pytest.approx(tuple(expected), abs=5e-3)
-    assert bootstrap.interval([images[None]], [images[None]]) == (0, 0)
-
-
-def test_a_single_run_is_believed_to_vary_like_those_that_it_is_compared_with() -> None:
-    images = np.linspace(20, 30, 50)
-    reference = images + np.array([[-0.1], [0.1]])
-    low, high = bootstrap.interval([images[None]], [reference]) or (0.0, 0.0)
-    half = scipy.stats.t.ppf(0.975, df=1) * np.sqrt(0.02 * (1 + 1 / 2))
-    assert (low, high) == pytest.approx((-half, half), rel=0.1)
-
-
-def test_the_interval_over_test_sets_weighs_them_alike() -> None:
-    rng = np.random.default_rng(3)
-    few, many = rng.normal(28, 3, (1, 5)), rng.normal(28, 3, (1, 90))
-    better = few + rng.normal(0.05, 0.1, (1, 5))
-    low, high = bootstrap.interval([better], [few]) or (0.0, 0.0)
-    assert bootstrap.interval([better, many + 0.3], [few, many]) == pytest.approx(((low + 0.3) / 2, (high + 0.3) / 2))
-
-
-def test_a_single_image_has_no_interval() -> None:
-    assert bootstrap.interval([np.ones((2, 1))], [np.zeros((2, 1))]) is None
-
-
-def with_second_set(task: Path, target: Path, *, gain: float) -> Path:
-    """A copy of a task that was judged on a second test set as well, where each PSNR on Y was `gain` dB higher."""
-    shutil.copytree(task, target)
-    records = [json.loads(line) for line in (target / "metrics.jsonl").read_text().splitlines()]
-    for record in [record for record in records if "dataset" in record]:
-        images = [image | {"psnr_y": image["psnr_y"] + gain} for image in record["images"]]
-        records.append(record | {"dataset": "second_test", "images": images})
-    (target / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    return target
-
-
-def test_several_test_sets_have_a_mean(runs: Path, tmp_path: Path) -> None:
-    first = with_second_set(runs / "alone_seed0", tmp_path / "first", gain=0)
-    other = with_second_set(runs / "feature", tmp_path / "other", gain=3)
-    _, text = make_report(tmp_path / "report", first, other)
-    figures, differences, _ = tables(text)
-    last = "mean of 2 sets"
-    assert [row["test set"] for row in figures] == [*["toy_test"] * 3, *["second_test"] * 3, *[last] * 3]
-    assert figures[-3]["PSNR_Y"] == figures[0]["PSNR_Y"]
-    assert figures[-1]["PSNR_Y"] == f"{np.mean(last_psnr_y(runs / 'feature')) + 1.5:.2f}"
-    assert [(row["test set"], row["images"]) for row in differences] == [
-        ("toy_test", "6"), ("second_test", "6"), (last, "12"),
-    ]  # fmt: skip
-    alone, _, mean = (float(row["PSNR_Y"].split()[0]) for row in differences)
-    assert mean == pytest.approx(alone + 1.5, abs=2e-3)
-    shutil.rmtree(other)
-    shutil.copytree(runs / "feature", other)
-    figures, *_ = tables(make_report(tmp_path / "report", first, other)[1])
-    assert [row["method"] for row in figures if row["test set"] == last] == ["bicubic", "alone_seed0"]
 
 
 def test_the_window_is_where_the_errors_differ_most() -> None:
@@ -204,12 +87,14 @@ def test_the_windows_show_their_own_psnr(runs: Path, whole: Path) -> None:
 
 
 def test_curves_go_from_the_first_iteration_to_the_last(whole: Path) -> None:
-    for name in ("l_g_L1", "psnr_y_toy_test"):
+    first, last = "0072b2", "d55e00"  # colours of methods; the last one takes the most time
+    curves = {"l_g_L1": first, "psnr_y_toy_test": first, "l_g_L1_time": last, "psnr_y_toy_test_time": last}
+    for name, colour in curves.items():
         svg = (whole / "figures" / f"{name}.svg").read_text()
-        lines = re.findall(r'<path d="([ML\d. \n-]+)"[^>]*stroke: #0072b2; stroke-width: 1.5', svg)
+        lines = re.findall(rf'<path d="([ML\d. \n-]+)"[^>]*stroke: #{colour}; stroke-width: 1.5', svg)
         places = [[float(x) for x in re.findall(r"[ML] ([\d.]+) ", line)] for line in lines]
         widest = max(places, key=np.ptp)
-        assert np.ptp(widest) > 396 / 3, "of the figure's width in points; the line in the legend is short"
+        assert np.ptp(widest) > 396 / 6, "of the figure's width in points; the line in the legend is short"
 
 
 def test_feature_maps_are_those_of_the_last_checkpoint(runs: Path) -> None:
@@ -254,7 +139,7 @@ def test_a_task_before_its_first_validation_is_reported_beside_others(runs: Path
     options = json.loads((running / "options.json").read_text())
     (running / "options.json").write_text(json.dumps(options | {"task": "running", "n_channels": 3}))
     page, text = make_report(tmp_path / "report", running, runs / "feature", running)
-    figures, cost = tables(text)
+    figures, _, cost = tables(text)
     assert [row["method"] for row in figures] == ["bicubic", "feature"]
     assert [row["iterations"] for row in cost] == ["3 of 10", "10"]
     assert "running: iteration 3 of 10" in page
@@ -362,3 +247,17 @@ def test_the_page_fits_the_screen(width: int, page: tuple[Page, list[str]]) -> N
     smallest = tab.evaluate("Math.min(...[...document.querySelectorAll('td, span, p, pre, dd')]"
                             ".map(element => parseFloat(getComputedStyle(element).fontSize)))")  # fmt: skip
     assert smallest >= 13
+
+
+def test_the_first_column_stands_while_the_rest_scrolls(page: tuple[Page, list[str]]) -> None:
+    tab, _ = page
+    tab.set_viewport_size({"width": 400, "height": 800})
+    places: list[list[float]] = tab.evaluate("""[...document.querySelectorAll('.scroll')].map(box => {
+        const lefts = () => [...box.querySelectorAll('tr')].find(row => row.querySelector('td')).children;
+        const before = lefts()[1].getBoundingClientRect().left;
+        box.scrollLeft = 60;
+        return [lefts()[0].getBoundingClientRect().left - box.getBoundingClientRect().left,
+                before - lefts()[1].getBoundingClientRect().left];
+    })""")
+    assert places[0] == [0, 60]
+    assert all(first == 0 for first, _ in places)

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ from tests.conftest import ROOT
 from utils.options.load import load
 from utils.report import __main__ as report
 from utils.report import results
-from utils.report.tasks import Method
+from utils.report.problems import Problem
+from utils.report.tasks import Judged
 
 RESULTS = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
 REPORTS = re.findall(r"^ +python -m utils\.report (docs/study/\S.*)$", RESULTS, re.MULTILINE)
@@ -19,11 +20,11 @@ REPORTS = re.findall(r"^ +python -m utils\.report (docs/study/\S.*)$", RESULTS, 
 
 @pytest.fixture(scope="module")
 def baselines() -> Iterator[None]:
-    """The figures of bicubic, worked out once: all records are of one scale, and name the same images."""
-    figures, known = results.baseline_figures, dict[str, dict[str, float]]()
+    """The figures of bicubic, worked out once for each test set."""
+    figures, known = results.baseline_figures, dict[Problem, dict[str, float]]()
 
-    def once(methods: Sequence[Method], dataset: str) -> dict[str, float]:
-        return known.get(dataset) or known.setdefault(dataset, figures(methods, dataset))
+    def once(problem: Problem, judged: Judged | None) -> dict[str, float]:
+        return known.get(problem) or known.setdefault(problem, figures(problem, judged))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(results, "baseline_figures", once)

@@ -23,8 +23,8 @@ from utils.options.schema import Options
 from utils.process.errors import UserError
 from utils.report.tasks import Task
 from utils.runs import checkpoints
+from utils.runs.history import changes
 from utils.runs.journal import Image, Journal
-from utils.runs.record import changed
 
 PARTS = {"G": b"weights", "E": b"average", "state": b"state"}
 PIXELS = np.arange(2 * 6 * 8 * 3, dtype=np.uint8).reshape(2, 6, 8, 3)
@@ -87,14 +87,13 @@ def targets(folder: Path) -> dict[str, Target]:
 
     def report_and_go_on(path: Path) -> None:
         with suppress(UserError):
-            changed(path, options)
+            changes(path, options, step=5)
         load(path)
 
     def report() -> None:
         read = Task.read(task)
         assert read.iterations >= 0
-        for record in read.validations("toy_test"):
-            [ImageResult(**image) for image in record["images"]]
+        assert all(validation.results for validation in read.validations)
 
     def newest() -> None:
         step = checkpoints.newest(options.models_folder)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from utils.evaluation.tasks import SR_TASKS
 from utils.imaging.metrics import judged_border
 from utils.options.schema import Options
+from utils.runs.history import read_changes
 from utils.runs.journal import Journal
 from utils.tables import LABELS, formatted, markdown
 
@@ -24,6 +25,34 @@ def validations(checkpoint: Path) -> list[dict[str, Any]]:
         for record in Journal(checkpoint.resolve().parent.parent / "metrics.jsonl").read()
         if record["kind"] == "test" and (str(record["iter"]), record["weights"]) == (iteration, weights)
     ]
+
+
+def change_rows(checkpoint: Path) -> list[dict[str, str]]:
+    """The options that were changed in the middle of the run of a checkpoint, before it or after."""
+    return [
+        {
+            "after iteration": f"{change.iteration:,}",
+            "option": change.key,
+            "before": without_folders(change.before),
+            "then": without_folders(change.now),
+        }
+        for change in read_changes(checkpoint.resolve().parent.parent / "train.log")
+    ]
+
+
+def without_folders(text: str) -> str:
+    """The last name of an absolute path, of whichever system: where a file was on a machine is nobody's business."""
+    absolute = text.startswith("~") or PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+    return PureWindowsPath(text).name if absolute else text
+
+
+def portable(values: Any) -> Any:
+    """The values of an option file, its absolute paths cut to their last names."""
+    if isinstance(values, Mapping):
+        return {key: portable(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [portable(value) for value in values]
+    return without_folders(values) if isinstance(values, str) else values
 
 
 def figures_of(record: Mapping[str, Any]) -> dict[str, float]:
@@ -82,6 +111,7 @@ def model_card(
         half: whether the safetensors file is in float16.
     """
     records = validations(checkpoint)
+    changed = change_rows(checkpoint) if options else []
     iteration = checkpoint.stem.partition("_")[0]
     scale, channels, upsampler = arguments["upscale"], arguments["in_chans"], arguments["upsampler"]
     distilled = options is not None and options.train.distillation_type != "none"
@@ -109,8 +139,9 @@ def model_card(
         channels=channels,
         mode="RGB" if channels == 3 else "L",
         iteration=f"{int(iteration):,}" if iteration.isdecimal() else "",
-        options=options,
-        option_text=json.dumps(options.model_dump(exclude_unset=True), indent=2) if options else "",
+        options=portable(options.model_dump()) if options else None,
+        option_text=json.dumps(portable(options.model_dump(exclude_unset=True)), indent=2) if options else "",
+        changes=markdown(changed) if changed else "",
         figures=markdown(rows) if rows else "",
         onnx_difference=onnx_difference,
         half=half,

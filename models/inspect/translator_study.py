@@ -22,11 +22,10 @@ from torch import Tensor, nn
 
 from models.inspect.feature_maps import middle
 from models.model_plain import ModelPlain
-from utils.evaluation.evaluate import ImageResult
 from utils.process.errors import UserError, exit_on_user_error
 from utils.process.files import write_whole
-from utils.report.curves import COLOURS, SETTINGS, as_svg
-from utils.report.results import lr_image, missing_image
+from utils.report.pictures.curves import COLOURS, SETTINGS, as_svg
+from utils.report.problems import lr_image, missing_image
 from utils.report.tasks import Task
 from utils.runs import checkpoints
 from utils.tables import markdown
@@ -161,13 +160,13 @@ def lr_images(task: Task) -> list[Tensor]:
         UserError: the task was not validated yet, or an image is not there any more.
     """
     name = task.options.datasets.tests[0].name if task.options.datasets.tests else ""
-    validations = task.validations(name)
+    validations = [of_task for of_task in task.validations if of_task.problem.dataset == name]
     if not validations:
         raise UserError(f"{task.folder}: this task was not validated yet")
-    results = [ImageResult(**image) for image in validations[-1]["images"]]
-    if missing := missing_image(results):
+    last = validations[-1]
+    if missing := missing_image(last.results):
         raise UserError(f"{missing}: this test image is not there any more")
-    return [middle(lr_image(result, task.options, name)) for result in results]
+    return [middle(lr_image(result, last.problem.setting)) for result in last.results]
 
 
 def thinned(tokens: Tensor, count: int) -> Tensor:

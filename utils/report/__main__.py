@@ -1,9 +1,10 @@
 """What tasks came to, finished or running: one HTML page, a Markdown table and figures, from their folders alone.
 
-`python -m utils.report superresolution/TASK [superresolution/TASK ...] [--out report]`
+`python -m utils.report superresolution/TASK [superresolution/TASK ...] [results/MODEL ...] [--out report]`
 
 The first task is what the others are compared with. Tasks whose options differ only in `task` and
-`train.manual_seed` are repetitions of one method.
+`train.manual_seed` are repetitions of one method. A folder of the test script's results, or one `results.json`, is a
+row beside them. What was measured otherwise (degradation, images, border, channels) stands in tables of its own.
 """
 
 import argparse
@@ -20,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m utils.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("tasks", type=Path, nargs="+", help="task folders")
+    parser.add_argument("tasks", type=Path, nargs="+", help="task folders, or results of the test script")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
     arguments = parser.parse_args()
     with exit_on_user_error():

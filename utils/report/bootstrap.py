@@ -12,6 +12,7 @@ import numpy as np
 RESAMPLES = 10_000
 SEED = 0
 LEVEL = 0.95
+MIN_IMAGES = 5  # of a test set; resamples of fewer hardly differ
 
 
 def shares(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -23,14 +24,14 @@ def interval(method: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> t
     """The percentile interval of mean(method) - mean(reference), averaged over test sets.
 
     Both get the same resampled images, drawn within each test set. The error of a mean over runs is added as Student's
-    t: resampling would cover far less than `LEVEL`, since there are few runs. None where a test set has a single image,
-    of which nothing can be resampled.
+    t: resampling would cover far less than `LEVEL`, since there are few runs. None where a test set has fewer than
+    `MIN_IMAGES`, or where nothing varies, so that an interval would say nothing.
 
     Args:
         method: for each test set the figures of its images, (R, N).
         reference: the same of what it is compared with, (R', N).
     """
-    if any(figures.shape[1] < 2 for figures in method):
+    if any(figures.shape[1] < MIN_IMAGES for figures in method):
         return None
     rng = np.random.default_rng(SEED)
     of_sets = []
@@ -39,7 +40,7 @@ def interval(method: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> t
         of_sets.append(shares(rng, len(by_image)) @ by_image)
     differences = np.mean(of_sets, axis=0) + errors_of_runs(rng, run_means(method), run_means(reference))
     low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return (float(low), float(high)) if low < high else None
 
 
 def run_means(figures: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,138 +1,154 @@
 """The tables of a report, as rows of text for Markdown and HTML alike."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
-from torch import Tensor
 
-from utils.evaluation.evaluate import ImageResult, average, compare
-from utils.evaluation.restorer import bicubic
-from utils.imaging.degradations import of_test_set, reader
-from utils.imaging.io import read_image
-from utils.imaging.metrics import judged_border
-from utils.imaging.tensors import to_image, to_tensor, unit_range
-from utils.options.datasets import TestSet
-from utils.options.schema import Options
-from utils.report.bootstrap import interval, run_means
-from utils.report.tasks import Judged, Method, Task, all_tasks, progress, test_sets
+from utils.evaluation.evaluate import average, compare
+from utils.imaging.tensors import to_tensor
+from utils.report.bootstrap import MIN_IMAGES, interval, run_means
+from utils.report.problems import Problem, Setting, baseline_image, hr_image, missing_image
+from utils.report.tasks import Judged, Method
+from utils.report.tested import NONE
 from utils.tables import LABELS, formatted
 
 Rows = list[dict[str, str]]
-NONE = "-"
-FIGURES = {"psnr": 3, "ssim": 4, "psnr_y": 3, "ssim_y": 4}  # and the decimals of their differences
-NETWORK_COLUMNS = ("parameters", "of teacher's", "GFLOPs", "of teacher's GFLOPs", "latency [ms]", "device")
+FIGURES = {"psnr_y": 3, "ssim_y": 4, "psnr": 3, "ssim": 4}  # and the decimals of their differences
 
 
-def baseline_name(options: Options) -> str:
-    """What an image is called before any network has seen it."""
-    return "bicubic" if options.scale > 1 else "input"
+@dataclass(frozen=True)
+class Comparison:
+    """Test sets that were degraded and judged alike, and the methods that were judged on any of them.
+
+    Attributes:
+        problems: by the names of the test sets.
+        apart: what tells these problems from others of the same setting and names; empty where there are none.
+    """
+
+    setting: Setting
+    problems: dict[str, Problem]
+    methods: list[Method]
+    apart: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the figures are of."""
+        return f"{self.setting}{self.apart}"
+
+    def scopes(self) -> Iterator[tuple[str, list[Problem]]]:
+        """What figures are means over, by name: each test set, and where there are several, all of them as equals."""
+        for name, problem in self.problems.items():
+            yield name, [problem]
+        if len(self.problems) > 1:
+            yield f"mean of {len(self.problems)} sets", list(self.problems.values())
+
+    @cached_property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """By test set, the figures of the images before they are restored; none where they are not all there."""
+        return {name: baseline_figures(problem, self.first_judged(problem)) for name, problem in self.problems.items()}
+
+    def first_judged(self, problem: Problem) -> Judged | None:
+        """The results of the first method that has any."""
+        return next((judged for method in self.methods if (judged := method.judge(problem))), None)
+
+    def judgements(self, problems: Sequence[Problem]) -> list[tuple[Method, list[Judged]]]:
+        """The methods that were judged on each of some test sets, by the same runs at the same iteration."""
+        shown = []
+        for method in self.methods:
+            judged = [of_set for problem in problems if (of_set := method.judge(problem))]
+            same = all((of_set.runs, of_set.iteration) == (judged[0].runs, judged[0].iteration) for of_set in judged)
+            if len(judged) == len(problems) and same:
+                shown.append((method, judged))
+        return shown
 
 
-def baseline_image(result: ImageResult, options: Options, dataset: str) -> np.ndarray:
-    """The LR image of a result, up-sampled, or the degraded image, (H, W, C) uint8."""
-    image = lr_image(result, options, dataset)
-    return to_image(image if degraded_set(options, dataset) else bicubic(options.scale)(image[None])[0])
+def comparisons(methods: Sequence[Method]) -> list[Comparison]:
+    """What can be compared: one for each setting, and for other images under a name that is taken in it."""
+    tables: list[tuple[Setting, dict[str, Problem]]] = []
+    for problem in judged_problems(methods):
+        alike = (of_table for setting, of_table in tables if setting == problem.setting)
+        problems = next((of_table for of_table in alike if problem.dataset not in of_table), None)
+        if problems is None:
+            problems = {}
+            tables.append((problem.setting, problems))
+        problems[problem.dataset] = problem
+    found = []
+    for setting, problems in tables:
+        judged = [method for method in methods if any(method.judge(problem) for problem in problems.values())]
+        twice = [other for other, _ in tables].count(setting) > 1
+        apart = f"; images of {', '.join(str(p.folder) for p in problems.values())}" if twice else ""
+        found.append(Comparison(setting, problems, judged, apart))
+    return found
 
 
-def lr_image(result: ImageResult, options: Options, dataset: str) -> Tensor:
-    """What was restored, the LR or the degraded image, (C, H, W) in [0, 1], noise beyond."""
-    test = degraded_set(options, dataset)
-    if test:
-        return unit_range(of_test_set(test)(clean_image(result, options, dataset)))
-    return unit_range(to_tensor(read_image(Path(result.L_path), channels=options.n_channels)))
+def judged_problems(methods: Sequence[Method]) -> list[Problem]:
+    """The problems that any method was judged on, in the order in which they were met."""
+    met = {v.problem: None for method in methods for run in method.runs for v in run.validations}
+    return [problem for problem in met if any(method.judge(problem) for method in methods)]
 
 
-def clean_image(result: ImageResult, options: Options, dataset: str) -> np.ndarray:
-    """The whole ground truth of a result, (H, W, C) uint8."""
-    test = degraded_set(options, dataset)
-    read = reader(jpeg=test is not None and test.dataset_type == "jpeg", channels=options.n_channels)
-    return read(Path(result.H_path))
-
-
-def hr_image(result: ImageResult, options: Options, dataset: str, size: Sequence[int]) -> np.ndarray:
-    """The ground truth of a result, (H, W, C) uint8, cut to the (H, W) of the restored image."""
-    return clean_image(result, options, dataset)[: size[0], : size[1]]
-
-
-def degraded_set(options: Options, name: str) -> TestSet | None:
-    """The test set of that name, if it has clean images alone."""
-    sets = (test for test in options.datasets.tests if test.name == name and test.dataset_type != "sr")
-    return next(sets, None)
-
-
-def missing_image(results: Sequence[ImageResult]) -> str | None:
-    """The first LR or HR image that is not on this machine."""
-    paths = [path for result in results for path in (result.L_path, result.H_path)]
-    return next((path for path in paths if not Path(path).is_file()), None)
-
-
-def scopes(methods: Sequence[Method]) -> Iterator[tuple[str, list[str]]]:
-    """What figures are means over, by name: each test set, and where there are several, all of them as equals."""
-    datasets = test_sets(methods)
-    for dataset in datasets:
-        yield dataset, [dataset]
-    if len(datasets) > 1:
-        yield f"mean of {len(datasets)} sets", datasets
-
-
-def judgements(methods: Sequence[Method], datasets: Sequence[str]) -> list[tuple[Method, list[Judged]]]:
-    """The methods that were judged on each of some test sets, by the same runs at the same iteration."""
-    shown = []
-    for method in methods:
-        judged = [of_set for dataset in datasets if (of_set := method.judge(dataset))]
-        same = all((of_set.tasks, of_set.iteration) == (judged[0].tasks, judged[0].iteration) for of_set in judged)
-        if len(judged) == len(datasets) and same:
-            shown.append((method, judged))
-    return shown
-
-
-def baseline_figures(methods: Sequence[Method], dataset: str) -> dict[str, float]:
-    """The figures of the first judged method's images before they are restored; none where they are not all there."""
-    shown = judgements(methods, [dataset])
-    if not shown or missing_image(shown[0][1][0].results[0]):
+def baseline_figures(problem: Problem, judged: Judged | None) -> dict[str, float]:
+    """The figures of a problem's images before they are restored; none where they are not all there."""
+    if judged is None or missing_image(judged.results):
         return {}
-    options = shown[0][0].tasks[0].options
-    judged = []
-    for result in shown[0][1][0].results[0]:
-        image = baseline_image(result, options, dataset)
-        hr = to_tensor(hr_image(result, options, dataset, image.shape))
-        judged.append(compare(image, {"H": hr, **asdict(result)}, border=judged_border(options.scale)))
-    return average(judged)
+    results = []
+    for result in judged.results:
+        image = baseline_image(result, problem.setting)
+        hr = to_tensor(hr_image(result, problem.setting, image.shape))
+        results.append(compare(image, {"H": hr, **asdict(result)}, border=problem.setting.border))
+    return average(results)
 
 
-def missing_baselines(methods: Sequence[Method]) -> list[str]:
-    """A sentence for each test set without `baseline_figures`."""
+def missing_baselines(of: Comparison) -> list[str]:
+    """A sentence for each test set without its baseline."""
     sentences = []
-    for dataset in test_sets(methods):
-        shown = judgements(methods, [dataset])
-        missing = missing_image(shown[0][1][0].results[0]) if shown else None
+    for name, problem in of.problems.items():
+        judged = of.first_judged(problem)
+        missing = missing_image(judged.results) if judged else None
         if missing:
-            sentences.append(f"No {baseline_name(shown[0][0].tasks[0].options)} on {dataset}: {missing} is not there.")
+            sentences.append(f"No {of.setting.baseline} on {name}: {missing} is not there.")
     return sentences
 
 
-def figure_rows(methods: Sequence[Method]) -> Rows:
-    """PSNR in dB and SSIM, in RGB and on Y: baseline and each method on each test set, and the spread of its runs."""
-    rows = []
-    baselines = {dataset: baseline_figures(methods, dataset) for dataset in test_sets(methods)}
-    for scope, datasets in scopes(methods):
-        shown = judgements(methods, datasets)
-        if shown and all(baselines[dataset] for dataset in datasets):
-            name = baseline_name(shown[0][0].tasks[0].options)
-            means = {key: float(np.mean([baselines[dataset][key] for dataset in datasets])) for key in FIGURES}
-            runs = {"manual_seed": NONE, "iterations": NONE}
-            rows.append({"test set": scope, "method": name, **formatted(means), **runs})
+def figure_rows(of: Comparison) -> Rows:
+    """PSNR in dB and SSIM, on Y and in RGB: baseline and each method on each test set, and the spread of its runs.
+
+    The best of each column and test set is in Markdown's bold.
+    """
+    rows: Rows = []
+    for scope, problems in of.scopes():
+        shown = of.judgements(problems)
+        values: list[tuple[str, dict[str, np.ndarray], dict[str, str]]] = []
+        means = baseline_means(of, problems)
+        if shown and means:
+            one_run = {key: np.array([value]) for key, value in means.items()}
+            values.append((of.setting.baseline, one_run, {"manual_seed": NONE, "iterations": NONE}))
         for method, judged in shown:
             of_runs = {key: run_means([of_set.figures[key] for of_set in judged]) for key in FIGURES}
-            texts = formatted({key: float(runs.mean()) for key, runs in of_runs.items()})
-            seeds = ", ".join(str(task.options.train.manual_seed) for task in judged[0].tasks)
-            iterations = progress(judged[0].iteration, method.tasks[0].options)
-            cells = {LABELS[key]: texts[LABELS[key]] + spread(key, of_runs[key]) for key in FIGURES}
-            runs = {"manual_seed": seeds, "iterations": iterations}
-            rows.append({"test set": scope, "method": method.name, **cells, **runs})
+            first = judged[0]
+            runs = {
+                "manual_seed": ", ".join(run.seed for run in first.runs),
+                "iterations": first.runs[0].progress(first.iteration),
+            }
+            values.append((method.name, of_runs, runs))
+        cells = marked([figure_cells(of_runs) for _, of_runs, _ in values])
+        for (name, _, runs), of_row in zip(values, cells, strict=True):
+            rows.append({"test set": scope, "method": name, **of_row, **runs})
     return rows
+
+
+def baseline_means(of: Comparison, problems: Sequence[Problem]) -> dict[str, float]:
+    """The figures of the baseline over test sets; none where any has none."""
+    baselines = [of.baselines[name] for name, problem in of.problems.items() if problem in problems]
+    return {key: float(np.mean([b[key] for b in baselines])) for key in FIGURES} if all(baselines) else {}
+
+
+def figure_cells(of_runs: dict[str, np.ndarray]) -> dict[str, str]:
+    """`28.43 ± 0.012` by column: the mean of some runs, and where there are several, their standard deviation."""
+    texts = formatted({key: float(of_runs[key].mean()) for key in FIGURES})
+    return {LABELS[key]: texts[LABELS[key]] + spread(key, of_runs[key]) for key in FIGURES}
 
 
 def spread(key: str, runs: np.ndarray) -> str:
@@ -140,60 +156,48 @@ def spread(key: str, runs: np.ndarray) -> str:
     return f" ± {runs.std(ddof=1):.{FIGURES[key]}f}" if len(runs) > 1 else ""
 
 
-def difference_rows(methods: Sequence[Method]) -> Rows:
-    """Each method minus the first on each test set, with intervals; no figures where the images were not the same."""
+def marked(rows: Sequence[dict[str, str]]) -> Rows:
+    """The rows with the largest value of each column in bold, all that look alike; a single row has none to beat."""
+    if len(rows) < 2:
+        return list(rows)
+    best = {column: max(float(row[column].split()[0]) for row in rows) for column in rows[0]}
+    return [
+        {column: f"**{text}**" if float(text.split()[0]) == best[column] else text for column, text in row.items()}
+        for row in rows
+    ]
+
+
+def difference_rows(of: Comparison) -> Rows:
+    """Each method minus the first on each test set, with intervals where they tell something."""
     rows = []
-    for scope, datasets in scopes(methods):
-        first = judgements(methods[:1], datasets)
-        for method, judged in judgements(methods[1:], datasets) if first else []:
-            reference = first[0][1]
-            same = [of_set.images for of_set in judged] == [of_set.images for of_set in reference]
-            count = sum(len(of_set.images) for of_set in judged)
-            row = {"test set": scope, "method": method.name}
-            row["images"] = str(count) if same else f"{count}, other than the first's"
-            cells = {LABELS[key]: difference(key, judged, reference) if same else NONE for key in FIGURES}
-            rows.append(row | cells)
+    for scope, problems in of.scopes():
+        shown = of.judgements(problems)
+        if shown and shown[0][0] is of.methods[0]:
+            reference = shown[0][1]
+            for method, judged in shown[1:]:
+                cells = {LABELS[key]: difference(key, judged, reference) for key in FIGURES}
+                rows.append({"test set": scope, "method": method.name, "over": basis(judged, reference), **cells})
     return rows
+
+
+def basis(method: Sequence[Judged], reference: Sequence[Judged]) -> str:
+    """`14 images, 3 and 1 runs`, and `no interval` where there are too few images for one."""
+    counts = [len(of_set.results) for of_set in method]
+    ours, theirs = len(method[0].runs), len(reference[0].runs)
+    runs = f"{ours} and {theirs} runs" if ours != theirs else "one run" if ours == 1 else f"{ours} runs"
+    images = f"{sum(counts)} image{'s' if sum(counts) > 1 else ''}"
+    return f"{images}, {runs}{': no interval' if min(counts) < MIN_IMAGES else ''}"
 
 
 def difference(key: str, method: Sequence[Judged], reference: Sequence[Judged]) -> str:
     """`+0.031 [+0.010, +0.050]`: the difference of the means over test sets, and its interval."""
+    mean, ends = with_interval(key, method, reference)
+    text, *limits = (f"{value:+.{FIGURES[key]}f}" for value in (mean, *ends))
+    return f"{text} [{', '.join(limits)}]" if limits else text
+
+
+def with_interval(key: str, method: Sequence[Judged], reference: Sequence[Judged]) -> tuple[float, tuple[float, ...]]:
+    """The difference of the means over test sets, and both ends of its interval, if there is one."""
     ours, theirs = ([of_set.figures[key] for of_set in judged] for judged in (method, reference))
-    mean = np.mean([a.mean() - b.mean() for a, b in zip(ours, theirs, strict=True)])
-    text, *ends = (f"{value:+.{FIGURES[key]}f}" for value in (mean, *(interval(ours, theirs) or ())))
-    return f"{text} [{', '.join(ends)}]" if ends else text
-
-
-def cost_rows(methods: Sequence[Method]) -> Rows:
-    """What each task's training cost so far, and what its student costs to run."""
-    return [{"task": task.name, **training_cells(task), **network_cells(task)} for task in all_tasks(methods)]
-
-
-def training_cells(task: Task) -> dict[str, str]:
-    """Iterations and time of training, validation left out, and how much of that was waiting for data."""
-    cells = {"iterations": task.progress}
-    if not task.timing or not task.timing[-1]["seconds"]:
-        return cells | dict.fromkeys(("training [s]", "iteration [ms]", "waiting for data"), NONE)
-    last = task.timing[-1]
-    return cells | {
-        "training [s]": f"{last['seconds']:,.0f}",
-        "iteration [ms]": f"{1000 * last['seconds'] / last['iter']:,.0f}",
-        "waiting for data": f"{last['data_seconds'] / last['seconds']:.1%}",
-    }
-
-
-def network_cells(task: Task) -> dict[str, str]:
-    """Size and latency of the student, and its share of the teacher's size, where it has one."""
-    if not task.cost:
-        return dict.fromkeys(NETWORK_COLUMNS, NONE)
-    student, teacher = task.cost["student"], task.cost.get("teacher")
-    part = {key: f"{student[key] / teacher[key]:.2%}" if teacher else NONE for key in student}
-    cells = (
-        f"{student['parameters']:,}",
-        part["parameters"],
-        f"{student['flops'] / 1e9:.2f}",
-        part["flops"],
-        f"{1000 * task.cost['latency']:.1f}",
-        task.cost["device"],
-    )
-    return dict(zip(NETWORK_COLUMNS, cells, strict=True))
+    mean = float(np.mean([a.mean() - b.mean() for a, b in zip(ours, theirs, strict=True)]))
+    return mean, interval(ours, theirs) or ()

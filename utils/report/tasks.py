@@ -1,12 +1,13 @@
-"""What a report knows: the records in task folders, of finished and of running tasks, and which tasks are repetitions.
+"""What a report knows: the records in task folders, of finished and of running tasks, and which are repetitions.
 
+Results of the test script stand beside them, as rows that were not trained here.
 Shapes: R runs of one method, N images of one test set.
 """
 
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,15 @@ from typing import Any
 import numpy as np
 
 from utils.evaluation.evaluate import ImageResult
+from utils.evaluation.results import FILE
 from utils.options.load import load
 from utils.options.schema import Options
+from utils.report.problems import Problem, problem_of, setting_of_task
+from utils.report.tested import Tested, Validation
+from utils.runs.history import Change, read_changes
 from utils.runs.journal import Journal
 
-Points = list[tuple[int, float]]  # iterations and values
+Points = list[tuple[float, float]]  # iterations or seconds, and values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +33,13 @@ class Task:
 
     Attributes:
         name: by which no other task of the report goes.
+        changes: of its options in the middle of the run.
     """
 
     name: str
     folder: Path
     options: Options
+    changes: list[Change]
     metrics: list[dict[str, Any]]
     timing: list[dict[str, Any]]
     starts: list[dict[str, Any]]
@@ -54,6 +61,7 @@ class Task:
             name=options.task,
             folder=folder,
             options=options,
+            changes=read_changes(folder / "train.log"),
             metrics=metrics,
             timing=timing,
             starts=starts,
@@ -66,124 +74,163 @@ class Task:
         return max((record["iter"] for record in self.metrics), default=0)
 
     @property
-    def progress(self) -> str:
-        """`160`, or `40 of 160` of a task that is not finished."""
-        return progress(self.iterations, self.options)
+    def seed(self) -> str:
+        """Its `train.manual_seed`."""
+        return str(self.options.train.manual_seed)
+
+    def progress(self, iteration: int | None = None) -> str:
+        """`160`, or `40 of 160` where `train.total_iter` is not reached; by default of all that is recorded."""
+        reached, total = self.iterations if iteration is None else iteration, self.options.train.total_iter
+        return f"{reached:,}" if reached >= total else f"{reached:,} of {total:,}"
+
+    def seconds(self, iteration: int) -> float | None:
+        """How long training had taken at an iteration, validation left out; None where that was not recorded."""
+        if not self.timing or iteration > self.timing[-1]["iter"]:
+            return None
+        iterations, seconds = ([0, *(record[key] for record in self.timing)] for key in ("iter", "seconds"))
+        return float(np.interp(iteration, iterations, seconds))
 
     def losses(self, name: str) -> Points:
         """One loss over the iterations."""
         return [(record["iter"], record[name]) for record in self.metrics if name in record]
 
-    def validations(self, dataset: str) -> list[dict[str, Any]]:
-        """The validations of the averaged weights, E, on one test set, in the order of the iterations."""
-        return [record for record in self.metrics if record.get("dataset") == dataset and record["weights"] == "E"]
+    @cached_property
+    def validations(self) -> list[Validation]:
+        """Those of the averaged weights, E, in the order of the iterations."""
+        validations = []
+        for record in self.metrics:
+            if record.get("weights") == "E":
+                results = [ImageResult(**image) for image in record["images"]]
+                problem = problem_of(setting_of_task(self.options, record["dataset"]), record["dataset"], results)
+                validations.append(Validation(record["iter"], problem, results, record["psnr_y"]))
+        return validations
 
-    def psnr_y(self, dataset: str) -> Points:
+    def psnr_y(self, problem: Problem) -> Points:
         """PSNR on Y in dB over the iterations."""
-        return [(record["iter"], record["psnr_y"]) for record in self.validations(dataset)]
+        return [(of_it.iteration, of_it.psnr_y) for of_it in self.validations if of_it.problem == problem]
 
-    def image_path(self, dataset: str, name: str) -> Path:
+    def over_time(self, points: Points) -> Points:
+        """Points over iterations as points over seconds of training; those whose time is not recorded are left out."""
+        timed = [(self.seconds(int(iteration)), value) for iteration, value in points]
+        return [(seconds, value) for seconds, value in timed if seconds is not None]
+
+    def image_path(self, dataset: str, result: ImageResult) -> Path:
         """Where training left its image of the last validation."""
-        return self.folder / "images" / dataset / f"{name}.png"
+        return self.folder / "images" / dataset / f"{result.name}.png"
+
+
+Run = Task | Tested
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The results of the runs of one method on one test set, of the same images in each."""
+    """The results of the runs of one method on one problem, of the same images in each."""
 
-    iteration: int
-    tasks: Sequence[Task]
-    results: Sequence[Sequence[ImageResult]]
+    runs: Sequence[Run]
+    validations: Sequence[Validation]
 
     @property
-    def images(self) -> list[str]:
-        """Their names."""
-        return [result.name for result in self.results[0]]
+    def iteration(self) -> int:
+        """That of all validations."""
+        return self.validations[0].iteration
+
+    @property
+    def results(self) -> Sequence[ImageResult]:
+        """Those of the first run."""
+        return self.validations[0].results
 
     @cached_property
     def figures(self) -> dict[str, np.ndarray]:
         """Each figure, PSNR in dB or SSIM, as (R, N)."""
-        rows = [[result.figures() for result in run] for run in self.results]
+        rows = [[result.figures() for result in of_run.results] for of_run in self.validations]
         return {key: np.array([[image[key] for image in run] for run in rows]) for key in rows[0][0]}
 
 
 @dataclass(frozen=True)
 class Method:
-    """The runs of one method: tasks whose options differ only in `task` and `train.manual_seed`.
+    """The runs of one method: tasks whose options differ only in `task` and `train.manual_seed`, or one test.
 
     Attributes:
         name: by which no other method of the report goes.
     """
 
     name: str
-    tasks: Sequence[Task]
+    runs: Sequence[Run]
 
-    def judge(self, dataset: str) -> Judged | None:
+    def judge(self, problem: Problem) -> Judged | None:
         """The last validation that the runs have in common, leaving out those that have none at all."""
-        by_task = {task.folder: {record["iter"]: record for record in task.validations(dataset)} for task in self.tasks}
-        tasks = [task for task in self.tasks if by_task[task.folder]]
-        common = set.intersection(*(set(by_task[task.folder]) for task in tasks)) if tasks else set()
+        of_runs = [(run, {v.iteration: v for v in run.validations if v.problem == problem}) for run in self.runs]
+        of_runs = [(run, validations) for run, validations in of_runs if validations]
+        common = set.intersection(*(set(validations) for _, validations in of_runs)) if of_runs else set()
         if not common:
             return None
-        records = [by_task[task.folder][max(common)] for task in tasks]
-        runs = [{image["H_path"]: ImageResult(**image) for image in record["images"]} for record in records]
-        shared = [path for path in runs[0] if all(path in run for run in runs)]
-        return Judged(max(common), tasks, [[run[path] for path in shared] for run in runs])
+        last = max(common)
+        return Judged([run for run, _ in of_runs], [validations[last] for _, validations in of_runs])
 
 
 def all_tasks(methods: Sequence[Method]) -> Iterator[Task]:
     """The tasks of all methods."""
     for method in methods:
-        yield from method.tasks
+        yield from (run for run in method.runs if isinstance(run, Task))
 
 
-def progress(iteration: int, options: Options) -> str:
-    """`160`, or `40 of 160` where `train.total_iter` is not reached."""
-    total = options.train.total_iter
-    return f"{iteration:,}" if iteration >= total else f"{iteration:,} of {total:,}"
+def read_methods(paths: Sequence[Path]) -> list[Method]:
+    """Read task folders and results of the test script, each once however often it is named; repetitions are one.
 
-
-def read_methods(folders: Sequence[Path]) -> list[Method]:
-    """Read task folders, each once however often it is named, and bring repetitions together.
-
-    One with the seed of an earlier one is no repetition of it: they differ in what options do not say, as in code.
+    A task with the seed of an earlier one is no repetition of it: they differ in what options do not say, as in code.
 
     Raises:
-        UserError: a folder holds no task.
+        UserError: a folder holds neither, or a file cannot be read.
     """
-    methods: dict[tuple[str, int], list[Task]] = {}
+    methods: dict[tuple[str, int], list[Run]] = {}
     seen: Counter[str] = Counter()
-    for task in read_tasks({path.resolve(): path for path in folders}.values()):
-        with_seed = task.options.model_dump_json(exclude={"task"})
-        same = task.options.model_dump_json(exclude={"task": True, "train": {"manual_seed"}})
-        methods.setdefault((same, seen[with_seed]), []).append(task)
+    for run in read_runs(paths):
+        if isinstance(run, Tested):
+            methods[run.name, 0] = [run]
+            continue
+        with_seed = run.options.model_dump_json(exclude={"task"})
+        same = run.options.model_dump_json(exclude={"task": True, "train": {"manual_seed"}})
+        methods.setdefault((same, seen[with_seed]), []).append(run)
         seen[with_seed] += 1
-    names = [method_name(tasks) for tasks in methods.values()]
+    names = [method_name(runs) for runs in methods.values()]
     return [
-        Method(name if names.count(name) == 1 else f"{name} ({tasks[0].folder})", tasks)
-        for name, tasks in zip(names, methods.values(), strict=True)
+        Method(name if names.count(name) == 1 else f"{name} ({runs[0].folder})", runs)
+        for name, runs in zip(names, methods.values(), strict=True)
     ]
 
 
-def read_tasks(folders: Collection[Path]) -> list[Task]:
-    """Read task folders; tasks of one name get that of their folder with it.
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read task folders and results; those of one name get that of their folder with it.
 
     Raises:
-        UserError: a folder holds no task.
+        UserError: a folder holds neither, or a file cannot be read.
     """
-    tasks = [Task.read(folder) for folder in folders]
-    count = Counter(task.name for task in tasks)
-    return [task if count[task.name] == 1 else replace(task, name=f"{task.name} ({task.folder})") for task in tasks]
+    tests: dict[Path, list[Path]] = {}  # the files of each model
+    sources: dict[Path, Path] = {}  # of each run, in the order in which they are named
+    for path in paths:
+        files = [] if (path / "options.json").exists() else result_files(path)
+        for file in files:
+            model = file.resolve().parent.parent
+            sources.setdefault(model, file.parent.parent)
+            if file.resolve() not in tests.setdefault(model, []):
+                tests[model].append(file.resolve())
+        if not files:
+            sources.setdefault(path.resolve(), path)
+    runs: list[Run] = [
+        Tested.read(source, tests[key]) if key in tests else Task.read(source) for key, source in sources.items()
+    ]
+    count = Counter(run.name for run in runs)
+    return [run if count[run.name] == 1 else replace(run, name=f"{run.name} ({run.folder})") for run in runs]
 
 
-def method_name(tasks: Sequence[Task]) -> str:
-    """The name of a single task, or what the names of several begin with and a `*`."""
-    if len(tasks) == 1:
-        return tasks[0].name
-    return os.path.commonprefix([task.options.task for task in tasks]) + "*"  # noqa: RUF071 -- of names, by character
+def result_files(path: Path) -> list[Path]:
+    """The results of the test script at a path: the file, that of the folder, or those of its test sets."""
+    return [path] if path.name == FILE else sorted(path.glob(FILE)) or sorted(path.glob(f"*/{FILE}"))
 
 
-def test_sets(methods: Sequence[Method]) -> list[str]:
-    """The names of the test sets that any task was judged on."""
-    records = [record for task in all_tasks(methods) for record in task.metrics]
-    return list(dict.fromkeys(record["dataset"] for record in records if record.get("weights") == "E"))
+def method_name(runs: Sequence[Run]) -> str:
+    """The name of a single run, or what the names of several tasks begin with and a `*`."""
+    if len(runs) == 1:
+        return runs[0].name
+    names = [task.options.task for task in runs if isinstance(task, Task)]
+    return os.path.commonprefix(names) + "*"  # noqa: RUF071 -- of names, by character

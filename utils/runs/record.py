@@ -3,11 +3,9 @@
 `metrics.jsonl` holds what is the same however often a run was interrupted; `timing.jsonl` what is not.
 """
 
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from utils.evaluation.evaluate import ImageResult, average
 from utils.options.schema import Options
 from utils.process.errors import UserError
 from utils.process.files import sync
+from utils.runs.history import Change, changes
 from utils.runs.journal import Journal
 from utils.runs.live import Board
 from utils.runs.log import kair_position, keep_log, log_to_file, stop_log_file
@@ -44,17 +43,17 @@ class Record:
         self.folder.mkdir(parents=True, exist_ok=True)
         if step == 0:
             self._check_that_nothing_is_lost(options)
-        changes: list[str] = []
+        made: list[Change] = []
         if step < options.train.total_iter:  # a run that adds nothing leaves what it finds
             path = self.folder / "options.json"
-            changes = changed(path, options) if step and path.exists() else []
+            made = changes(path, options, step=step) if step and path.exists() else []
             options.save(path)
         for journal in (self.metrics, self.timing):
             journal.keep(lambda record: record["iter"] <= step)
         keep_log(self.log_path, lambda iteration, _: iteration <= step)
         self.log = log_to_file(self.log_path)
-        for change in changes:
-            logger.info("changed after iteration %s: %s", f"{step:,}", change)
+        for change in made:
+            logger.info("%s", change)
         self.board = Board(self.folder / "tensorboard", step=step)
 
     def _check_that_nothing_is_lost(self, options: Options) -> None:
@@ -146,26 +145,3 @@ class Record:
             and (record["kind"], record.get("dataset"), record.get("weights")) == ("test", dataset, "E")
         ]
         return max(tests, key=lambda record: record[figure])["iter"] if tests else None
-
-
-def changed(path: Path, options: Options) -> list[str]:
-    """Which keys of the options differ from those that a task was started with: `train.total_iter: 10, now 20`.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        before = flat(json.loads(path.read_bytes()))
-    except (ValueError, RecursionError, AttributeError) as error:  # the last: it is no section
-        raise UserError(f"{path}: damaged; without it the task goes on") from error
-    now = flat(options.model_dump(exclude_unset=True))
-    keys = [key for key in before | now if before.get(key) != now.get(key)]
-    return [f"{key}: {before.get(key, 'not set')}, now {now.get(key, 'not set')}" for key in keys]
-
-
-def flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    values: dict[str, Any] = {}
-    for key, value in section.items():
-        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return values

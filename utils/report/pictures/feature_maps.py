@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 
 from utils.imaging.io import encode
-from utils.report.picture import Picture, Strip, file_name
+from utils.report.pictures.picture import Picture, Strip, file_name
 from utils.report.tasks import Method, all_tasks
 
 HOW = {"teacher": ("", ", translated"), "student": (", translated", ", normalised")}  # by who is translated

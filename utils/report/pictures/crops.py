@@ -5,16 +5,17 @@ Images are (H, W, C) uint8.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from utils.evaluation.evaluate import ImageResult
 from utils.imaging.io import encode, read_image
 from utils.imaging.metrics import luma, psnr
-from utils.report.picture import Picture, Strip, file_name
-from utils.report.results import baseline_image, baseline_name, hr_image, judgements, missing_image
-from utils.report.tasks import Judged, Method, Task
+from utils.report.pictures.picture import Picture, Strip, file_name
+from utils.report.problems import Problem, baseline_image, hr_image, missing_image
+from utils.report.results import Comparison
+from utils.report.tasks import Judged
 
 CROP = 96  # height and width of the windows, in HR pixels
 MAX_IMAGES = 3  # of each test set
@@ -22,39 +23,47 @@ FRAME = (213, 94, 0)  # Okabe and Ito's vermilion
 Window = tuple[slice, slice]
 
 
-def comparisons(methods: Sequence[Method], dataset: str) -> list[Strip]:
-    """Strips of the images of a test set whose PSNR differs most between the methods, each shown by its first run."""
-    judged = [of_set for _, (of_set,) in judgements(methods, [dataset])]
-    tasks = [of_set.tasks[0] for of_set in judged]
-    strips = [compare_runs(tasks, result, dataset) for result in most_different_images(judged)]
-    without_images = not any(strip.pictures for strip in strips)
-    return [replace(strip, title="") for strip in strips[:1]] if without_images else strips
+def strips(of: Comparison, name: str, *, prefix: str) -> list[Strip]:
+    """Strips of the images of a test set whose PSNR differs most between the methods, each shown by its first run.
+
+    Args:
+        name: of the test set in the comparison.
+        prefix: what the names of the files begin with.
+    """
+    problem = of.problems[name]
+    judged = [of_set for _, (of_set,) in of.judgements([problem])]
+    of_images = [compare_runs(problem, judged, i, prefix=prefix) for i in most_different_images(judged)]
+    without_images = not any(strip.pictures for strip in of_images)
+    return [replace(strip, title="") for strip in of_images[:1]] if without_images else of_images
 
 
-def most_different_images(judged: Sequence[Judged]) -> list[ImageResult]:
-    """Up to MAX_IMAGES of the results, those with the largest spread of PSNR on Y between the methods first."""
-    psnr_y = [{result.name: result.psnr_y for result in method.results[0]} for method in judged]
-
-    def spread(result: ImageResult) -> float:
-        return float(np.ptp([of_method[result.name] for of_method in psnr_y if result.name in of_method]))
-
-    return sorted(judged[0].results[0], key=spread, reverse=True)[:MAX_IMAGES] if judged else []
+def most_different_images(judged: Sequence[Judged]) -> list[int]:
+    """Up to MAX_IMAGES of the images, those with the largest spread of PSNR on Y between the methods first."""
+    psnr_y = np.array([of_method.figures["psnr_y"][0] for of_method in judged])
+    return [int(i) for i in np.argsort(-np.ptp(psnr_y, axis=0), kind="stable")[:MAX_IMAGES]]
 
 
-def compare_runs(tasks: Sequence[Task], result: ImageResult, dataset: str) -> Strip:
-    """One image: where the window is, the baseline, every task that kept its image, and the ground truth."""
-    options = tasks[0].options
-    paths = {task.name: task.image_path(dataset, result.name) for task in tasks}
-    restored = {name: read_image(path, channels=options.n_channels) for name, path in paths.items() if path.is_file()}
+def compare_runs(problem: Problem, judged: Sequence[Judged], index: int, *, prefix: str) -> Strip:
+    """One image: where the window is, the baseline, every method that kept its image, and the ground truth."""
+    result = judged[0].results[index]
+    paths = {of_set.runs[0].name: kept_image(of_set, index) for of_set in judged}
+    channels = problem.setting.channels
+    restored = {name: read_image(path, channels=channels) for name, path in paths.items() if path.is_file()}
     missing = missing_image([result])
     if missing or not restored:
         reason = f"{missing} is not there" if missing else "no task kept its restored image"
         return Strip(result.name, note=f"no images: {reason}")
-    images = {baseline_name(options): baseline_image(result, options, dataset), **restored}
-    size = np.min([image.shape[:2] for image in images.values()], axis=0)  # scales may cut the borders differently
+    images = {problem.setting.baseline: baseline_image(result, problem.setting), **restored}
+    size = np.min([image.shape[:2] for image in images.values()], axis=0)  # LR sizes may cut the borders
     images = {name: image[: size[0], : size[1]] for name, image in images.items()}
-    hr = hr_image(result, options, dataset, size)
-    return Strip(result.name, crops(images, hr, prefix=f"{dataset}_{result.name}"))
+    hr = hr_image(result, problem.setting, size)
+    return Strip(result.name, crops(images, hr, prefix=f"{prefix}_{result.name}"))
+
+
+def kept_image(judged: Judged, index: int) -> Path:
+    """Where the first run of a method keeps its image of a result."""
+    validation, run = judged.validations[0], judged.runs[0]
+    return run.image_path(validation.problem.dataset, validation.results[index])
 
 
 def crops(images: dict[str, np.ndarray], hr: np.ndarray, *, prefix: str) -> list[Picture]:

@@ -31,9 +31,9 @@ class Picture:
         return f"data:{MEDIA_TYPES[Path(self.file).suffix]};base64,{b64encode(self.content).decode()}"
 
 
-def file_name(*words: str) -> str:
-    """A name for a PNG file that needs no quotes in a shell."""
-    return "_".join(BETWEEN_WORDS.sub("_", word).strip("_") for word in words) + ".png"
+def file_name(*words: str, suffix: str = ".png") -> str:
+    """A name for a file that needs no quotes in a shell."""
+    return "_".join(BETWEEN_WORDS.sub("_", word).strip("_") for word in words) + suffix
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""The table of what training cost, and what the students cost to run."""
+
+from collections.abc import Sequence
+
+from utils.report.tasks import Method, Task, all_tasks
+from utils.report.tested import NONE
+
+NETWORK_COLUMNS = ("parameters", "of teacher's", "GFLOPs", "of teacher's GFLOPs", "latency [ms]", "device")
+
+
+def cost_rows(methods: Sequence[Method]) -> list[dict[str, str]]:
+    """What each task's training cost so far, and what its student costs to run."""
+    return [{"task": task.name, **training_cells(task), **network_cells(task)} for task in all_tasks(methods)]
+
+
+def training_cells(task: Task) -> dict[str, str]:
+    """Iterations and time of training, validation left out, and how much of that was waiting for data."""
+    cells = {"iterations": task.progress()}
+    if not task.timing or not task.timing[-1]["seconds"]:
+        return cells | dict.fromkeys(("training [s]", "iteration [ms]", "waiting for data"), NONE)
+    last = task.timing[-1]
+    return cells | {
+        "training [s]": f"{last['seconds']:,.0f}",
+        "iteration [ms]": f"{1000 * last['seconds'] / last['iter']:,.0f}",
+        "waiting for data": f"{last['data_seconds'] / last['seconds']:.1%}",
+    }
+
+
+def network_cells(task: Task) -> dict[str, str]:
+    """Size and latency of the student, and its share of the teacher's size, where it has one."""
+    if not task.cost:
+        return dict.fromkeys(NETWORK_COLUMNS, NONE)
+    student, teacher = task.cost["student"], task.cost.get("teacher")
+    part = {key: f"{student[key] / teacher[key]:.2%}" if teacher else NONE for key in student}
+    cells = (
+        f"{student['parameters']:,}",
+        part["parameters"],
+        f"{student['flops'] / 1e9:.2f}",
+        part["flops"],
+        f"{1000 * task.cost['latency']:.1f}",
+        task.cost["device"],
+    )
+    return dict(zip(NETWORK_COLUMNS, cells, strict=True))
