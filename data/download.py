@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.folders.derived import make_bicubic_lr
 from utils.download import extract_zip, fetch, folder_for
 from utils.process.errors import UserError, exit_on_user_error
 
@@ -54,6 +53,8 @@ def download_set(name: str, *, scale: int) -> Path:
         _fetch_files(name, entries, root)
     kinds = {Path(entry.path).parts[1] for entry in entries if not entry.archive}
     if "HR" in kinds and "LR_bicubic" not in kinds:
+        from data.folders.derived import make_bicubic_lr  # imports PyTorch, which help should not have to wait for
+
         make_bicubic_lr(root / name / "HR", root / name / "LR_bicubic" / f"X{scale}", scale=scale)
     return root / name
 

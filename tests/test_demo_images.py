@@ -12,7 +12,7 @@ from utils.options.load import load
 
 def test_the_option_files_of_the_demo_find_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    data.demo_images.main()
+    data.demo_images.main([])
     for file in (ROOT / "options" / "demo").glob("*.json"):
         datasets = load(file).datasets
         assert min(min(image_size(path)) for path in Path(datasets.train.dataroot_H).iterdir()) >= datasets.train.H_size

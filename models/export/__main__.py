@@ -7,8 +7,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from models.export.files import export, write
-from models.export.hub import hub_token, push
 from utils.options.load import load_beside
 from utils.process.errors import exit_on_user_error
 
@@ -23,6 +21,10 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="float16 in the safetensors file, which halves it")
     parser.add_argument("--push", metavar="REPO", help="upload the files to this repository of the Hugging Face hub")
     arguments = parser.parse_args()
+    # Only now: PyTorch takes seconds to import, and help should not have to wait for it.
+    from models.export.files import export, write
+    from models.export.hub import hub_token, push
+
     with exit_on_user_error():
         token = hub_token() if arguments.push else ""
         checkpoint = arguments.checkpoint

@@ -3,6 +3,7 @@
 `python -m utils.options.reference` writes `docs/options.md` for people and `docs/options.schema.json` for editors.
 """
 
+import argparse
 import json
 import types
 import typing
@@ -118,6 +119,12 @@ def schema() -> str:
     return json.dumps(Options.model_json_schema(), indent=1) + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write both files."""
+    argparse.ArgumentParser(prog="python -m utils.options.reference", description=__doc__).parse_args()
     TARGET.write_text(reference(), encoding="utf-8")
     SCHEMA_TARGET.write_text(schema(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 
 from utils.process.errors import exit_on_user_error
-from utils.report import page
-from utils.report.tasks import read_methods
 
 
 def main() -> None:
@@ -24,6 +22,10 @@ def main() -> None:
     parser.add_argument("tasks", type=Path, nargs="+", help="task folders, or results of the test script")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
     arguments = parser.parse_args()
+    # Only now: figures take seconds to import, and help should not have to wait for them.
+    from utils.report import page
+    from utils.report.tasks import read_methods
+
     with exit_on_user_error():
         tables = page.write(read_methods(arguments.tasks), arguments.out)
     sys.stdout.write(f"{tables}\nThe page is {arguments.out / 'index.html'}; figures for papers are beside it.\n")

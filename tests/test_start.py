@@ -1,0 +1,76 @@
+"""Help and mistakes do not wait for PyTorch, and commands that moved still work under their old names."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SLOW_LIBRARIES = {"torch", "timm", "spandrel", "matplotlib", "onnx", "huggingface_hub", "tensorboard", "scipy"}
+
+
+def run(*arguments: str, folder: Path) -> tuple[int, set[str], str]:
+    """Exit status of a command, the slow libraries that it imported, and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    return done.returncode, imported & SLOW_LIBRARIES, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [str(ROOT / "main_train_student.py")],
+        [str(ROOT / "main_test_swinir.py")],
+        *(["-m", module] for module in ("utils.report", "models.export", "data.download", "data.demo_images")),
+        ["-m", "utils.options.reference"],
+    ],
+    ids=lambda command: command[-1].rpartition("/")[2],
+)
+def test_help_imports_nothing_slow_and_writes_nothing(command: list[str], tmp_path: Path) -> None:
+    status, slow, said = run(*command, "-h", folder=tmp_path)
+    assert status == 0, said
+    assert "usage:" in said
+    assert slow == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["main_train_student.py", "--opt", "options/demo/train_swinir_student.json", "--set", "tsak=x"], "tsak"),
+        (["main_train_student.py", "--opt", "missing.json"], "missing.json"),
+        (["main_test_swinir.py", "--folder_lq", "missing"], "missing"),
+    ],
+)
+def test_mistakes_are_told_before_anything_slow_is_imported(arguments: list[str], message: str) -> None:
+    status, slow, said = run(*arguments, folder=ROOT)
+    assert status == 2
+    assert message in next(line for line in said.splitlines() if line.startswith("error: "))
+    assert slow == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("utils.export", "models.export"),
+        ("utils.option_reference", "utils.options.reference"),
+        ("models.summary", "models.inspect.summary"),
+        ("models.translator_study", "models.inspect.translator_study"),
+    ],
+)
+def test_commands_that_moved_say_where_they_went_and_work(old: str, new: str, tmp_path: Path) -> None:
+    status, _, said = run("-m", old, "-h", folder=tmp_path)
+    assert status == 0, said
+    assert f"this command is now python -m {new}\n" in said
+    assert f"usage: python -m {new} " in said
