@@ -10,7 +10,7 @@ from torch import Tensor
 from utils.evaluation.evaluate import ImageResult, average, compare
 from utils.evaluation.restorer import bicubic
 from utils.imaging.degradations import of_test_set, reader
-from utils.imaging.io import read_image
+from utils.imaging.io import image_size, read_image
 from utils.imaging.metrics import judged_border
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.datasets import TestSet
@@ -41,7 +41,8 @@ def lr_image(result: ImageResult, options: Options, dataset: str) -> Tensor:
     test = degraded_set(options, dataset)
     if test:
         return unit_range(of_test_set(test)(clean_image(result, options, dataset)))
-    return unit_range(to_tensor(read_image(Path(result.L_path), channels=options.n_channels)))
+    height, width = (size // options.scale for size in image_size(Path(result.H_path)))
+    return unit_range(to_tensor(read_image(Path(result.L_path), channels=options.n_channels)[:height, :width]))
 
 
 def clean_image(result: ImageResult, options: Options, dataset: str) -> np.ndarray:
