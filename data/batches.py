@@ -23,7 +23,8 @@ from utils.process.errors import UserError
 class Item(TypedDict):
     """One pair of images or crops; of a crop also where it lies in HR, and, if any, what only distillation needs.
 
-    That is the stored teacher's output `T`, and a second LR crop `Z`.
+    That is the stored teacher's output `T`, and a second LR crop `Z`. A whole image has a `label` where its file's name
+    does not tell its results apart.
     """
 
     L: Tensor
@@ -33,6 +34,7 @@ class Item(TypedDict):
     T: NotRequired[Tensor]
     Z: NotRequired[Tensor]
     window: NotRequired[str]
+    label: NotRequired[str]
 
 
 Batch = dict[str, Any]  # an `Item` whose tensors have a batch dimension and whose paths are lists

@@ -3,7 +3,7 @@
 Items are those of `data.batches` at scale 1; `L` of noisy images is float32, in [0, 1] and beyond: never clipped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -30,11 +30,17 @@ JPEG_UNIT = 16  # pixels in height and width that JPEG codes together: four bloc
 class Degraded(Dataset[Item]):
     """Whole clean images, and what `degrade` makes of them.
 
+    Args:
+        labels: what the results of those images are called whose file's name does not tell them apart.
+
     Raises:
         UserError: a file cannot be read, or is not what it was when this object was made.
     """
 
-    def __init__(self, files: Sequence[Path], *, read: Read, degrade: Degrade) -> None:
+    def __init__(
+        self, files: Sequence[Path], *, read: Read, degrade: Degrade, labels: Mapping[Path, str] | None = None
+    ) -> None:
+        self.labels = labels or {}
         self.files = files
         self.versions = [file_version(path) for path in files]
         self.read = read
@@ -44,9 +50,12 @@ class Degraded(Dataset[Item]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Item:
-        path = str(self.files[index])
-        clean = read_unchanged(self.files[index], self.versions[index], read=self.read)
-        return Item(L=self.degrade(clean), H=to_tensor(clean), L_path=path, H_path=path)
+        path = self.files[index]
+        clean = read_unchanged(path, self.versions[index], read=self.read)
+        item = Item(L=self.degrade(clean), H=to_tensor(clean), L_path=str(path), H_path=str(path))
+        if path in self.labels:
+            item["label"] = self.labels[path]
+        return item
 
 
 class CleanImages:

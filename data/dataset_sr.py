@@ -5,7 +5,7 @@ Items are those of `data.batches`, with uint8 images.
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,16 +16,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.batches import Crops, Item
-from data.folders.derived import derived_folder, lr_folder, make_bicubic_lr
+from data.folders.derived import joined_name, lr_folder, make_bicubic_lr, short_hash, stores_folder
 from data.folders.files import check_known_count, describe_files, file_version, list_images, read_unchanged
 from data.folders.pairs import Pair, pair_images
 from data.image_store import ImageStore, decoded, fingerprint, remove_outdated
 from data.sampler import Draw
 from utils.evaluation.restorer import Restore
-from utils.imaging.io import image_size, read_image
+from utils.imaging.io import read_image
 from utils.imaging.resize import bicubic_down
 from utils.imaging.tensors import to_image, to_tensor, unit_range
-from utils.options.datasets import ImageSet
+from utils.options.datasets import Folders, ImageSet
 from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError
@@ -34,14 +34,24 @@ ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE
 
 
 class SRImages(Dataset[Item]):
-    """Whole pairs in the order of their names; HR is cut to scale times LR, as in the published test script.
+    """Whole pairs in their order; HR is cut to scale times LR, as in the published test script, and LR to within HR.
 
     Args:
         store: where the pixels come from, LR images first, instead of the files.
+        labels: what the results of those HR images are called whose file's name does not tell them apart.
     """
 
-    def __init__(self, pairs: Sequence[Pair], *, scale: int, channels: int, store: ImageStore | None = None) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        scale: int,
+        channels: int,
+        store: ImageStore | None = None,
+        labels: Mapping[Path, str] | None = None,
+    ) -> None:
         self.pairs = pairs
+        self.labels = labels or {}
         self.scale = scale
         self.channels = channels
         self.store = store
@@ -60,14 +70,18 @@ class SRImages(Dataset[Item]):
             lr, hr = self._read(self.pairs[index].L), self._read(self.pairs[index].H)
         else:
             lr, hr = self.store[index], self.store[index + len(self)]
+        lr = lr[: hr.shape[0] // self.scale, : hr.shape[1] // self.scale]
         return lr, hr[: self.scale * lr.shape[0], : self.scale * lr.shape[1]]
 
     def _read(self, path: Path) -> np.ndarray:
         return read_unchanged(path, self.versions[path], read=partial(read_image, channels=self.channels))
 
     def __getitem__(self, index: int) -> Item:
-        lr, hr = self.pixels(index)
-        return Item(L=to_tensor(lr), H=to_tensor(hr), L_path=str(self.pairs[index].L), H_path=str(self.pairs[index].H))
+        (lr, hr), pair = self.pixels(index), self.pairs[index]
+        item = Item(L=to_tensor(lr), H=to_tensor(hr), L_path=str(pair.L), H_path=str(pair.H))
+        if pair.H in self.labels:
+            item["label"] = self.labels[pair.H]
+        return item
 
 
 class SRCrops(Crops):
@@ -168,13 +182,13 @@ def sr_pairs(folder_H: Path, folder_L: Path | None, *, scale: int, cache: Path |
 
 
 def define_pairs(dataset: ImageSet, options: Options) -> list[Pair]:
-    """The pairs of one dataset of the option file.
+    """The pairs of one dataset of the option file, folder by folder.
 
     Raises:
         UserError: as `sr_pairs`, or the processes of the run see different files.
     """
-    folder_L = None if dataset.dataroot_L is None else Path(dataset.dataroot_L)
-    pairs = sr_pairs(Path(dataset.dataroot_H), folder_L, scale=options.scale, cache=options.path.cache_folder)
+    scale, cache = options.scale, options.path.cache_folder
+    pairs = [pair for folders in dataset.folders for pair in sr_pairs(folders.H, folders.L, scale=scale, cache=cache)]
     dist.check_same(dataset.name, describe_files([pair.H for pair in pairs]))
     return pairs
 
@@ -193,13 +207,14 @@ def define_taught(images: SRImages, options: Options, restore: Restore, device: 
     ensemble = options.train.teacher_ensemble
     lr_files = [pair.L for pair in images.pairs]
     scale, channels = options.scale, options.n_channels
-    shapes = [(scale * height, scale * width, channels) for height, width in map(image_size, lr_files)]
-    folder_H = Path(options.datasets.train.dataroot_H)
+    sizes = (pair.shared_size(scale) for pair in images.pairs)
+    shapes = [(scale * height, scale * width, channels) for height, width in sizes]
+    folders = options.datasets.train.folders
     teacher = f"{weights.parent.parent.name}-{weights.stem}-{short_hash(weights)}{'-ensemble' if ensemble else ''}"
-    label = f"{sources_label(images.pairs, folder_H)}-{channels}ch-{teacher}"
+    label = f"{sources_label(images.pairs, folders)}-{channels}ch-{teacher}"
     beside_weights = options.netTeacher.model_dump(include={"net_type", "img_range", "qk_scale"})
     name = fingerprint([*lr_files, weights], beside_weights)
-    folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
+    folder = stores_folder(folders, cache=options.path.cache_folder)
     taught = ImageStore(folder / f"{label}-{name}.u8", shapes)
 
     @torch.no_grad()
@@ -214,18 +229,13 @@ def define_taught(images: SRImages, options: Options, restore: Restore, device: 
 
 def define_store(pairs: Sequence[Pair], options: Options) -> ImageStore:
     """The decoded pixels of the training pairs, LR images first, beside the dataset or below `path.cache`."""
-    folder_H = Path(options.datasets.train.dataroot_H)
+    folders = options.datasets.train.folders
     files = [pair.L for pair in pairs] + [pair.H for pair in pairs]
-    label = f"{sources_label(pairs, folder_H)}-{options.n_channels}ch"
-    folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
+    label = f"{sources_label(pairs, folders)}-{options.n_channels}ch"
+    folder = stores_folder(folders, cache=options.path.cache_folder)
     return decoded(files, channels=options.n_channels, folder=folder, label=label)
 
 
-def sources_label(pairs: Sequence[Pair], folder_H: Path) -> str:
+def sources_label(pairs: Sequence[Pair], folders: Sequence[Folders]) -> str:
     """A name for what is made of these folders: of each LR folder, stores of its own."""
-    return f"{folder_H.name}-{short_hash(pairs[0].L.parent)}"
-
-
-def short_hash(path: Path) -> str:
-    """Tells files or folders of one name apart."""
-    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    return f"{joined_name(folders)}-{short_hash(pairs[0].L.parent)}"

@@ -5,8 +5,9 @@ from pathlib import Path
 from data.batches import Crops
 from data.dataset_degraded import CleanImages, Degraded, DegradedCrops, of_train_set
 from data.dataset_sr import SRCrops, SRImages, define_pairs, define_store
-from data.folders.derived import derived_folder
-from data.folders.files import check_distinct, check_known_count, describe_files, list_images
+from data.folders.derived import joined_name, stores_folder
+from data.folders.files import check_known_count, describe_files, list_images
+from data.folders.test_sets import result_labels
 from data.image_store import decoded
 from utils.imaging.degradations import of_test_set, reader
 from utils.options.datasets import ImageSet, TestSet
@@ -29,14 +30,12 @@ def define_tests(options: Options) -> dict[str, TestImages]:
 def define_test(test: TestSet, options: Options) -> TestImages:
     """One test set."""
     channels = options.n_channels
+    labels = result_labels([folders.H for folders in test.folders])
     if test.dataset_type == "sr":
-        pairs = define_pairs(test, options)
-        check_distinct(pair.H for pair in pairs)
-        return SRImages(pairs, scale=options.scale, channels=channels)
+        return SRImages(define_pairs(test, options), scale=options.scale, channels=channels, labels=labels)
     files = clean_files(test)
-    check_distinct(files)
     read = reader(jpeg=test.dataset_type == "jpeg", channels=channels)
-    return Degraded(files, read=read, degrade=of_test_set(test))
+    return Degraded(files, read=read, degrade=of_test_set(test), labels=labels)
 
 
 def define_crops(options: Options) -> Crops:
@@ -79,21 +78,22 @@ def define_degraded_crops(options: Options) -> DegradedCrops:
     train, channels = options.datasets.train, options.n_channels
     files, store = clean_files(train), None
     if train.cache == "memmap":
-        folder_H = Path(train.dataroot_H)
-        folder = derived_folder(folder_H, "stores", cache=options.path.cache_folder)
-        store = decoded(files, channels=channels, folder=folder, label=f"{folder_H.name}-{channels}ch")
+        folder = stores_folder(train.folders, cache=options.path.cache_folder)
+        store = decoded(files, channels=channels, folder=folder, label=f"{joined_name(train.folders)}-{channels}ch")
     images = CleanImages(files, channels=channels, store=store)
     return DegradedCrops(images, H_size=train.H_size, seed=options.train.manual_seed, degrade=of_train_set(train))
 
 
 def clean_files(dataset: ImageSet) -> list[Path]:
-    """The images of a dataset without LR images.
+    """The images of a dataset without LR images, folder by folder.
 
     Raises:
         UserError: there are none, or not all, or the processes of the run see different files.
     """
-    folder_H = Path(dataset.dataroot_H)
-    files = list_images(folder_H)
-    check_known_count(folder_H, len(files))
+    files = []
+    for folders in dataset.folders:
+        of_folder = list_images(folders.H)
+        check_known_count(folders.H, len(of_folder))
+        files += of_folder
     dist.check_same(dataset.name, describe_files(files))
     return files

@@ -130,7 +130,7 @@ class Training:
         for note in options.notes:
             logger.info("%s", note)
         train = options.datasets.train
-        logger.info("%s: %s training images in %s", train.name, f"{self.n_images:,}", train.dataroot_H)
+        logger.info("%s: %s training images in %s", train.name, f"{self.n_images:,}", train.place)
         for name, dataset in self.tests.items():
             logger.info("%s: %s test images", name, f"{len(dataset):,}")
         logger.info("student: %s parameters", f"{count_parameters(model.student):,}")

@@ -15,5 +15,6 @@ def test_the_option_files_of_the_demo_find_their_images(tmp_path: Path, monkeypa
     data.demo_images.main([])
     for file in (ROOT / "options" / "demo").glob("*.json"):
         datasets = load(file).datasets
-        assert min(min(image_size(path)) for path in Path(datasets.train.dataroot_H).iterdir()) >= datasets.train.H_size
-        assert all(len(list(Path(test.dataroot_H).iterdir())) == 3 for test in datasets.tests)
+        (train,) = datasets.train.folders
+        assert min(min(image_size(path)) for path in train.H.iterdir()) >= datasets.train.H_size
+        assert all(len(list(Path(test.place).iterdir())) == 3 for test in datasets.tests)

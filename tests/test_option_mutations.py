@@ -130,9 +130,10 @@ def check_mutations(folder: Path, *, examples: int) -> None:
         file.write_bytes(content)
         message = refusal(file)
         if message:
-            (line,) = message.splitlines()
-            assert line.startswith("error: ")
-            assert len(line) < 1000
+            first, *problems = message.splitlines()
+            assert first.startswith("error: ")
+            assert all(problem.startswith("  ") for problem in problems)
+            assert all(len(line) < 1000 for line in (first, *problems))
         assert sorted(folder.rglob("*")) == there
 
     with pytest.MonkeyPatch.context() as patch:
@@ -140,7 +141,7 @@ def check_mutations(folder: Path, *, examples: int) -> None:
         accepted_or_refused()
 
 
-def test_a_mutated_file_is_accepted_or_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_a_mutated_file_is_accepted_or_refused_by_one_sentence_for_each_problem(tmp_path: Path) -> None:
     check_mutations(tmp_path, examples=EXAMPLES)
 
 

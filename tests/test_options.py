@@ -216,6 +216,36 @@ WRONG = {
         'train.G_optimizer_lr: should be a valid number, but is "2e-4"',
     ),
     "string for a list": ("netG.depths", "6666", "netG.depths: should be a valid list"),
+    "number for a folder": (
+        "datasets.train.dataroot_H",
+        5,
+        "datasets.train.dataroot_H: should be a path or a list of paths, but is 5",
+    ),
+    "list of no folder": (
+        "datasets.test.dataroot_H",
+        [],
+        "datasets.test.dataroot_H: should be a path or a list of paths, but is []",
+    ),
+    "list of more than folders": (
+        "datasets.train.dataroot_H",
+        ["a", 1],
+        "datasets.train.dataroot_H: should be a path or a list of paths, but is ['a', 1]",
+    ),
+    "folder that stands twice in a list": (
+        "datasets.train.dataroot_H",
+        ["a", "b", "a"],
+        "datasets.train.dataroot_H: names a folder twice",
+    ),
+    "folder with control characters in a list": (
+        "datasets.train.dataroot_H",
+        ["a", "D:\train"],
+        r'datasets.train.dataroot_H: should be a path without control characters, but is "D:\train" (JSON wants /',
+    ),
+    "LR folder for two of HR": (
+        "datasets.train",
+        {"name": "DF2K", "dataroot_H": ["a", "b"], "dataroot_L": "c"},
+        "datasets.train.dataroot_L: should name as many folders as dataroot_H, 2, but names 1",
+    ),
     "NaN": ("train.G_optimizer_lr", float("nan"), "train.G_optimizer_lr: should be a finite number, but is NaN"),
     "infinity": ("train.G_lossfn_weight", float("inf"), "train.G_lossfn_weight: should be a finite number"),
     "zero rate": ("train.G_optimizer_lr", 0, "train.G_optimizer_lr: should be greater than 0, but is 0"),
@@ -288,9 +318,29 @@ def test_a_missing_key_is_named(write: Write, raw_options: dict[str, Any], key: 
     assert complaint(path) == f"{path}: {key}: this key is missing"
 
 
-def test_further_problems_are_counted(write: Write) -> None:
-    path = write({"train.total_iter": "10", "train.E_decay": 2, "train.foo": 1})
-    assert complaint(path).endswith("(and 2 more)")
+def test_each_of_several_problems_has_a_line_of_its_own(write: Write) -> None:
+    path = write({"train.total_iter": "10", "train.E_decay": 2, "train.G_optimiser_lr": 1})
+    assert complaint(path).splitlines() == [
+        f"{path}: 3 problems:",
+        "  train.E_decay: should be less than 1, but is 2",
+        '  train.total_iter: should be a valid integer, but is "10"',
+        "  train.G_optimiser_lr: unknown key; did you mean train.G_optimizer_lr?",
+    ]
+
+
+def test_a_wrong_value_that_the_networks_share_is_one_problem(write: Write) -> None:
+    path = write({"n_channels": 2, "netG.upscale": 5})
+    assert complaint(path).splitlines()[1:] == [
+        "  n_channels: should be 1 or 3, but is 2",
+        "  netG.upscale: should be 1, 2, 3, 4 or 8, but is 5",
+    ]
+
+
+def test_of_a_file_with_very_many_problems_the_first_are_shown(write: Write) -> None:
+    first, *shown, last = complaint(write({f"train.key{index}": 1 for index in range(100)})).splitlines()
+    assert first.endswith(": 100 problems:")
+    assert [line.partition(": ")[0] for line in shown] == [f"  train.key{index}" for index in range(30)]
+    assert last == "  and 70 more"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.folders.derived import lr_folder
-from data.folders.files import files_below, is_image, list_images
+from data.folders.files import files_below, is_image, list_images, shorten
 from utils.imaging.io import image_size, read_image
 from utils.imaging.metrics import smallest_judged
 from utils.options.datasets import ImageSet
@@ -24,6 +24,7 @@ from utils.process.errors import UserError
 from utils.process.machine import cores
 
 read_rgb = partial(read_image, channels=3)
+NAMED = 30  # refused images that an error names in full
 
 
 class Demand(NamedTuple):
@@ -36,6 +37,22 @@ class Demand(NamedTuple):
     """Pixels in height and in width."""
     reason: str = ""
     """What needs so many."""
+
+
+class Problem(NamedTuple):
+    """What is wrong with one image.
+
+    Attributes:
+        kind: by which problems of many images are brought together.
+        found: what there is instead, where that differs between them.
+    """
+
+    path: Path
+    kind: str
+    found: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.found}{self.kind}"
 
 
 def check_experiments(experiments: Sequence[Options]) -> None:
@@ -51,7 +68,8 @@ def check_images(wanted: Iterable[Demand]) -> None:
     """Read the images, shared out over the processes, on the cores of each.
 
     Raises:
-        UserError: images cannot be read or are too small; all are named, on every process.
+        UserError: images cannot be read or are too small, on every process; all are named, or of very many the first
+            of each kind.
     """
     share = list(dict.fromkeys(wanted))[dist.rank() :: dist.world_size()]
     bar = tqdm(total=len(share), desc="checking images", unit="image", delay=1, disable=not dist.is_main())
@@ -62,23 +80,33 @@ def check_images(wanted: Iterable[Demand]) -> None:
             bar.update()
     problems = dist.gather(problems)
     if problems:
-        raise UserError("; ".join(sorted(set(problems))))
+        raise UserError(describe(sorted(set(problems))))
 
 
-def problem_of(demand: Demand) -> str | None:
+def describe(problems: Sequence[Problem]) -> str:
+    """All problems, or where they are very many, for each kind the first images and how many more there are."""
+    if len(problems) <= NAMED:
+        return "; ".join(map(str, problems))
+    paths_of: dict[str, list[str]] = {}
+    for problem in problems:
+        paths_of.setdefault(problem.kind, []).append(str(problem.path))
+    return "; ".join(f"{kind}: {shorten(paths)}" for kind, paths in sorted(paths_of.items()))
+
+
+def problem_of(demand: Demand) -> Problem | None:
     """What is wrong with one image."""
     path = demand.path
     try:
         str(path).encode()
         height, width = image_size(path)
         if demand.read and demand.read(path).shape[:2] != (height, width):
-            return f"{path}: its pixels are not the {width}x{height} that its header says"
+            return Problem(path, f"its pixels are not the {width}x{height} that its header says")
     except UnicodeEncodeError:
-        return f"{path}: the name is not UTF-8"
+        return Problem(path, "the name is not UTF-8")
     except UserError as error:
-        return str(error)
+        return Problem(path, str(error).removeprefix(f"{path}: "))
     if min(height, width) < demand.smallest:
-        return f"{path}: {width}x{height} pixels are too few for {demand.reason}"
+        return Problem(path, f"pixels are too few for {demand.reason}", found=f"{width}x{height} ")
     return None
 
 
@@ -96,10 +124,10 @@ def demands(options: Options) -> Iterator[Demand]:
 
 def of_dataset(dataset: ImageSet, options: Options, *, like_H: Demand, like_L: Demand) -> Iterator[Demand]:
     """What is asked of HR images, and of the LR images that are there already."""
-    folder_H = Path(dataset.dataroot_H)
-    yield from (like_H._replace(path=path) for path in list_images(folder_H))
-    made = lr_folder(folder_H, scale=options.scale, cache=options.path.cache_folder)
-    if dataset.dataroot_L is not None:
-        yield from (like_L._replace(path=path) for path in list_images(Path(dataset.dataroot_L)))
-    elif made.is_dir():
-        yield from (like_L._replace(path=path) for path in filter(is_image, files_below(made)))
+    for folder_H, folder_L in dataset.folders:
+        yield from (like_H._replace(path=path) for path in list_images(folder_H))
+        made = lr_folder(folder_H, scale=options.scale, cache=options.path.cache_folder)
+        if folder_L is not None:
+            yield from (like_L._replace(path=path) for path in list_images(folder_L))
+        elif made.is_dir():
+            yield from (like_L._replace(path=path) for path in filter(is_image, files_below(made)))

@@ -1,6 +1,9 @@
-"""Files that are made of a folder of HR images: where they go, and the LR images that are missing."""
+"""Files that are made of folders of HR images: where they go, and the LR images that are missing."""
 
+import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -8,6 +11,7 @@ from tqdm import tqdm
 from data.folders.pairs import Pair, by_name
 from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import bicubic_down
+from utils.options.datasets import Folders
 from utils.process.errors import UserError
 
 
@@ -18,6 +22,22 @@ def derived_folder(folder_H: Path, kind: str, *, cache: Path | None) -> Path:
         return resolved.with_name(f"{resolved.name}_{kind}")
     resolved = folder_H.resolve()
     return cache.joinpath(*resolved.parts[1:-1], f"{resolved.name}_{kind}")
+
+
+def stores_folder(folders: Sequence[Folders], *, cache: Path | None) -> Path:
+    """Where what is decoded of a dataset is kept: beside its first folder, or below `cache`."""
+    return derived_folder(folders[0].H, "stores", cache=cache)
+
+
+def joined_name(folders: Sequence[Folders]) -> str:
+    """`DIV2K_train_HR` for one folder, `DIV2K_train_HR_and_1_more-<hash>` for that and another."""
+    name, more = folders[0].H.name, len(folders) - 1
+    return f"{name}_and_{more}_more-{short_hash(*filter(None, chain(*folders)))}" if more else name
+
+
+def short_hash(*paths: Path) -> str:
+    """Tells files or folders of one name apart."""
+    return hashlib.sha256("\n".join(str(path.resolve()) for path in paths).encode()).hexdigest()[:8]
 
 
 def lr_folder(folder_H: Path, *, scale: int, cache: Path | None) -> Path:

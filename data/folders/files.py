@@ -10,6 +10,7 @@ import numpy as np
 from utils.imaging.io import EXTENSIONS
 from utils.process.errors import UserError
 
+LMDB = frozenset({"data.mdb", "lock.mdb"})  # the files of one
 # Incomplete downloads of these are common and cost days: folder name -> images.
 KNOWN_COUNTS = {"DIV2K_train_HR": 800, "DIV2K_valid_HR": 100}
 
@@ -24,8 +25,14 @@ def list_images(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: this is a file; expected a folder of images")
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder (python -m data.download fetches DIV2K, Set5 and others)")
-    images = sorted(filter(is_image, files_below(folder)))
+    files = list(files_below(folder))
+    images = sorted(filter(is_image, files))
     if not images:
+        if any(path.name in LMDB for path in files):
+            raise UserError(
+                f"{folder}: this is an LMDB, which is not read; name the folder of the images that are in it: "
+                "they are decoded once, into a store that takes its place"
+            )
         raise UserError(f"{folder}: there is no image ({', '.join(sorted(EXTENSIONS))}) in this folder")
     return images
 
@@ -80,14 +87,6 @@ def check_known_count(folder: Path, count: int) -> None:
     expected = KNOWN_COUNTS.get(folder.name, count)
     if count != expected:
         raise UserError(f"{folder}: {count} images, but the dataset of this name has {expected}")
-
-
-def check_distinct(files: Iterable[Path]) -> None:
-    """Raise a `UserError` unless results can be kept by the names of the files."""
-    named: dict[str, Path] = {}
-    for path in files:
-        if named.setdefault(path.stem, path) != path:
-            raise UserError(f"{named[path.stem]} and {path} have the same name, by which their results would be kept")
 
 
 def shorten(names: Iterable[str]) -> str:

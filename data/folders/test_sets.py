@@ -49,8 +49,7 @@ def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list
         raise UserError(f"{len(folders_lq)} folders in --folder_lq, but {len(folders_gt)} in --folder_gt")
     for folder in [*folders_lq, *folders_gt]:
         list_images(folder)
-    names = [set_name(folder) for folder in folders_gt or folders_lq]
-    names = [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names, start=1)]
+    names = set_names(folders_gt or folders_lq)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UserError(f"two test sets would be called {twice[0]}, as their results are: rename one of the folders")
@@ -58,6 +57,35 @@ def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list
         SetFolders(name, lq, gt)
         for name, lq, gt in zip_longest(names, folders_lq, folders_gt)  # a list of no folders makes them None
     ]
+
+
+def result_labels(folders: Sequence[Path]) -> dict[Path, str]:
+    """What the results of a test set of several folders are called whose names occur in two of them: `Set5_baby`.
+
+    All others go by the names of their files.
+
+    Raises:
+        UserError: two results would have the same name; or as `list_images`.
+    """
+    files = [
+        (name, path) for name, folder in zip(set_names(folders), folders, strict=True) for path in list_images(folder)
+    ]
+    sets_of: dict[str, set[str]] = {}
+    for name, path in files:
+        sets_of.setdefault(path.stem, set()).add(name)
+    labels = {path: f"{name}_{path.stem}" for name, path in files if len(sets_of[path.stem]) > 1}
+    named: dict[str, Path] = {}
+    for _, path in files:
+        first = named.setdefault(labels.get(path, path.stem), path)
+        if first != path:
+            raise UserError(f"{first} and {path} have the same name, by which their results would be kept")
+    return labels
+
+
+def set_names(folders: Sequence[Path]) -> list[str]:
+    """The `set_name` of each folder, with its number behind it where several have the same."""
+    names = [set_name(folder) for folder in folders]
+    return [name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names, start=1)]
 
 
 def set_name(folder: Path) -> str:

@@ -5,14 +5,13 @@ Shapes: P pairs of features, H W height and width of the LR window in pixels, C 
 
 from collections.abc import Mapping
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.model_plain import ModelPlain
-from utils.evaluation.evaluate import Dataset
+from utils.evaluation.evaluate import Dataset, name_of
 from utils.imaging.tensors import to_image, unit_range
 from utils.process.files import write_whole
 
@@ -59,7 +58,7 @@ def record_feature_maps(model: ModelPlain, tests: Mapping[str, Dataset]) -> None
     np.savez_compressed(
         content,
         iter=model.step,
-        name=Path(item["H_path"]).stem,
+        name=name_of(item),
         image=to_image(lr_image),
         pairs=model.translators.pairs,
         translator=model.translators.side,

@@ -5,7 +5,6 @@ Images are [0, 1]; crops are (1, C, H, W), pictures (H, W, 3) uint8.
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.model_plain import ModelPlain
-from utils.evaluation.evaluate import Dataset
+from utils.evaluation.evaluate import Dataset, name_of
 from utils.evaluation.restorer import Restorer
 from utils.imaging.tensors import to_image, unit_range
 
@@ -44,7 +43,7 @@ class Panels:
             hr_image = window(hr_image, scale * top, scale * left, scale * SIZE)
             lr_image = window(lr_image, top, left, SIZE).to(self.model.device)
             taught = [teach(lr_image)] if teach else []
-            yield Path(item["H_path"]).stem, [lr_image, F.interpolate(lr_image, scale_factor=scale), *taught, hr_image]
+            yield name_of(item), [lr_image, F.interpolate(lr_image, scale_factor=scale), *taught, hr_image]
 
     @torch.no_grad()
     def pictures(self) -> dict[str, np.ndarray]:

@@ -32,6 +32,11 @@ class Dataset(Protocol):
     def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
+def name_of(item: Mapping[str, Any]) -> str:
+    """What the image of an item, or of its result, is called."""
+    return item.get("label") or Path(item["H_path"]).stem
+
+
 @dataclass(frozen=True)
 class ImageResult:
     """The figures of one image: PSNR in dB and SSIM, over all channels and on Y; PSNR-B only for JPEG tasks."""
@@ -44,11 +49,13 @@ class ImageResult:
     ssim_y: float
     psnrb: float | None = None
     psnrb_y: float | None = None
+    label: str | None = None
+    """What the image is called where the name of its file does not tell it apart."""
 
     @property
     def name(self) -> str:
-        """What the ground truth is called."""
-        return Path(self.H_path).stem
+        """What the image is called."""
+        return name_of(vars(self))
 
     def figures(self) -> dict[str, float]:
         """The figures by name."""
@@ -72,6 +79,7 @@ def compare(image: np.ndarray, item: Mapping[str, Any], *, border: int, jpeg: bo
         return ImageResult(
             L_path=item["L_path"],
             H_path=item["H_path"],
+            label=item.get("label"),
             ssim=ssim(image, reference, border=border),
             psnr=psnr(image, reference, border=border),
             psnr_y=psnr(image_y, reference_y, border=border),

@@ -1,30 +1,64 @@
 """The option file's section `datasets`. Names are KAIR's."""
 
 import difflib
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from utils.options.types import Count, Name, PathText, Section
+from utils.options.types import Count, Name, PathTexts, Section
+
+
+class Folders(NamedTuple):
+    """A folder of HR images, and that of their LR images if they are not made."""
+
+    H: Path
+    L: Path | None
 
 
 class ImageSet(Section):
-    """A folder of images, and what is to be restored in them."""
+    """One or several folders of images, and what is to be restored in them."""
 
     name: Name
     """Name in the log; of a test set, in metrics.jsonl and of the folder of restored images, too."""
     dataset_type: Literal["sr", "dncnn", "jpeg"] = "sr"
     """What is to be restored: sr: LR images, from `dataroot_L` or made by bicubic; dncnn: Gaussian noise; jpeg: JPEG
     artefacts. Noise and artefacts are made as images are read, at scale 1, and kept in no file."""
-    dataroot_H: PathText
-    """Folder of HR images."""
-    dataroot_L: PathText | None = None
-    """Folder of LR images, paired by name with or without `x<scale>`; null: made by MATLAB-compatible bicubic. Only for
-    "sr"."""
+    dataroot_H: PathTexts
+    """Folder of HR images, or a list of folders that are one dataset."""
+    dataroot_L: PathTexts | None = None
+    """Folder of LR images, paired by name with or without `x<scale>` or an affix that all share, or a list with one for
+    each of `dataroot_H`; null: made by MATLAB-compatible bicubic. Only for "sr"."""
     sigma: Annotated[float, Field(ge=0, le=255)] = 25.0
     """Standard deviation of the noise, for "dncnn"."""
     quality_factor: Annotated[int, Field(ge=1, le=100)] = 40
     """JPEG quality, for "jpeg"."""
+
+    @property
+    def folders(self) -> list[Folders]:
+        """The folders of images in the order of the file."""
+        folders_H = paths(self.dataroot_H)
+        folders_L = [None] * len(folders_H) if self.dataroot_L is None else paths(self.dataroot_L)
+        return [Folders(*pair) for pair in zip(folders_H, folders_L, strict=True)]
+
+    @property
+    def place(self) -> str:
+        """Where the HR images are, for people to read."""
+        return ", ".join(map(str, paths(self.dataroot_H)))
+
+    @field_validator("dataroot_L")
+    @classmethod
+    def _check_as_many(cls, dataroot_L: str | list[str] | None, info: ValidationInfo) -> str | list[str] | None:
+        if dataroot_L is not None and "dataroot_H" in info.data:  # which is missing there if it is wrong
+            count, expected = len(paths(dataroot_L)), len(paths(info.data["dataroot_H"]))
+            if count != expected:
+                raise ValueError(f"should name as many folders as dataroot_H, {expected}, but names {count}")
+        return dataroot_L
+
+
+def paths(root: str | list[str]) -> list[Path]:
+    """The folders of one of the two keys."""
+    return [Path(root)] if isinstance(root, str) else list(map(Path, root))
 
 
 class TestSet(ImageSet):

@@ -8,12 +8,16 @@ from typing import Any, get_args
 
 import json5
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from utils.options import kair
 from utils.options.datasets import TestSet
 from utils.options.schema import TEACHERS, Options
 from utils.options.types import Section
 from utils.process.errors import LONGEST, UserError, printable
+
+HANDED_ON: dict[int | str, tuple[str]] = {"scale": ("upscale",), "n_channels": ("in_chans",)}  # to the networks
+MOST = 30  # problems of one file that a message lists
 
 # Pydantic's wording where it would puzzle a reader of JSON.
 EXPECTED = {
@@ -109,22 +113,31 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 def describe(error: ValidationError) -> str:
-    """The first problem in one sentence that names the key, what was found and what was expected."""
-    problems = error.errors(include_url=False)
-    first, more = problems[0], len(problems) - 1
-    key = printable(dotted(first["loc"]))
-    if first["type"] == "extra_forbidden":
-        text = f"{key}: unknown key; {suggest(first['loc'])}"
-    elif first["type"] == "missing":
-        text = f"{key}: this key is missing"
-    elif first["type"] == "union_tag_invalid":
-        text = f"{key}.net_type: should be {' or '.join(map(repr, TEACHERS))}, but is {first['ctx']['tag']!r}"
-    elif first["type"] == "value_error":
-        text = f"{key}: {first['ctx']['error']}".removeprefix(": ")
-    else:
-        expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input ")).format(**first.get("ctx", {}))
-        text = f"{key}: {expected}, but is {printable(json.dumps(first['input'], default=repr))}"
-    return text + (f" (and {more} more)" if more else "")
+    """A single problem in one sentence; several each on a line of its own, below their number."""
+    found = error.errors(include_url=False)
+    top = ((problem["loc"][0], problem["input"]) for problem in found if len(problem["loc"]) == 1)
+    repeated = [(HANDED_ON[key], value) for key, value in top if key in HANDED_ON]  # by the networks
+    own = (problem for problem in found if (problem["loc"][-1:], problem["input"]) not in repeated)
+    problems = [describe_problem(problem) for problem in own]
+    if len(problems) == 1:
+        return problems[0]
+    more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
+    return "\n  ".join([f"{len(problems)} problems:", *problems[:MOST], *more])
+
+
+def describe_problem(problem: ErrorDetails) -> str:
+    """One problem in one sentence that names the key, what was found and what was expected."""
+    key = printable(dotted(problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {suggest(problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"{key}: this key is missing"
+    if problem["type"] == "union_tag_invalid":
+        return f"{key}.net_type: should be {' or '.join(map(repr, TEACHERS))}, but is {problem['ctx']['tag']!r}"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}".removeprefix(": ")
+    expected = EXPECTED.get(problem["type"], problem["msg"].removeprefix("Input ")).format(**problem.get("ctx", {}))
+    return f"{key}: {expected}, but is {printable(json.dumps(problem['input'], default=repr))}"
 
 
 def suggest(loc: tuple[int | str, ...]) -> str:

@@ -15,7 +15,7 @@ from utils.evaluation.evaluate import ImageResult
 from utils.evaluation.restorer import bicubic
 from utils.evaluation.tasks import DATASET_KINDS, Kind
 from utils.imaging.degradations import Degrade, jpeg, noisy, reader
-from utils.imaging.io import read_image
+from utils.imaging.io import image_size, read_image
 from utils.imaging.metrics import judged_border
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.schema import Options
@@ -121,7 +121,8 @@ def lr_image(result: ImageResult, setting: Setting) -> Tensor:
     """What was restored, the LR or the degraded image, (C, H, W) in [0, 1], noise beyond."""
     if degrade := setting.degrade:
         return unit_range(degrade(clean_image(result, setting)))
-    return unit_range(to_tensor(read_image(Path(result.L_path), channels=setting.channels)))
+    height, width = (size // setting.scale for size in image_size(Path(result.H_path)))
+    return unit_range(to_tensor(read_image(Path(result.L_path), channels=setting.channels)[:height, :width]))
 
 
 def clean_image(result: ImageResult, setting: Setting) -> np.ndarray:

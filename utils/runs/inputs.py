@@ -1,6 +1,7 @@
 """The option files of one command: read, checked, and their weights and images looked for, before torch is loaded."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from utils.runs import checkpoints
 from utils.runs.variants import Variant
 
 FETCH = "python -m data.download fetches DIV2K, Set5 and others, python -m model_zoo.download official weights"
+BACKSLASH = r"JSON drops single backslashes: it wants / or \\ for each \ of a path"
 
 
 def load_all(
@@ -33,12 +35,13 @@ def load_all(
             file = Path(weights)
             if not file.is_file() and not any(folder in file.resolve().parents for folder in earlier):
                 missing.setdefault(weights, f"{path}: {key}: there is no file {weights}")
-        for key, folder in image_folders(options).items():
-            if not Path(folder).exists():
-                missing.setdefault(folder, f"{path}: {key}: there is no folder {folder}")
+        for key, folder in image_folders(options):
+            if not folder.exists():
+                missing.setdefault(str(folder), f"{path}: {key}: there is no folder {folder}")
         loaded.append(options)
     if missing:
-        raise UserError("; ".join([*missing.values(), FETCH]))
+        hint = [BACKSLASH] if any(map(has_single_backslash, paths)) else []
+        raise UserError("; ".join([*missing.values(), *hint, FETCH]))
     return loaded
 
 
@@ -50,11 +53,15 @@ def weights_of(options: Options) -> dict[str, str]:
     return {key: weights for key, weights in named.items() if weights is not None}
 
 
-def image_folders(options: Options) -> dict[str, str]:
-    """The folders of images that a task reads, by their keys."""
-    roots = {
-        f"datasets.{name}.{key}": getattr(dataset, key)
-        for name, dataset in options.datasets.by_key().items()
-        for key in ("dataroot_H", "dataroot_L")
-    }
-    return {key: folder for key, folder in roots.items() if folder is not None}
+def image_folders(options: Options) -> Iterator[tuple[str, Path]]:
+    """The folders of images that a task reads, each with its key."""
+    for name, dataset in options.datasets.by_key().items():
+        for folders in dataset.folders:
+            yield f"datasets.{name}.dataroot_H", folders.H
+            if folders.L is not None:
+                yield f"datasets.{name}.dataroot_L", folders.L
+
+
+def has_single_backslash(path: Path) -> bool:
+    """Whether an option file may have lost backslashes of its paths, since JSON drops those before most letters."""
+    return re.search(r'\\[^\\"/]', path.read_text(encoding="utf-8").replace(r"\\", "")) is not None
