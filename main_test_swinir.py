@@ -20,7 +20,7 @@ from model_zoo.download import ensure, find, official
 from utils.evaluation.tasks import DATASET_KINDS, TASKS, Degradation, Kind, task_of_network
 from utils.options.load import load, load_beside
 from utils.options.schema import Options
-from utils.process.errors import UserError, exit_on_user_error
+from utils.process.errors import UserError, errors_about, exit_on_user_error
 from utils.process.launch import add_launch_flags, check_launch
 from utils.process.terminal import say
 from utils.tables import describe
@@ -148,9 +148,10 @@ def run_set(
     with bar, logging_redirect_tqdm():
         if isinstance(images, LRImages):
             for index in own_share(images):
-                restored = restore_alike(
-                    restore, images[index], scale=degradation.scale, channels=degradation.channels, device=device
-                )
+                with errors_about(images.files[index]):
+                    restored = restore_alike(
+                        restore, images[index], scale=degradation.scale, channels=degradation.channels, device=device
+                    )
                 keep(restored, names[str(images.files[index])], {})
             return {}
         results = evaluate(
@@ -211,12 +212,15 @@ def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path,
     from utils.imaging.metrics import judged_border
     from utils.process import dist
     from utils.process.terminal import log_to_terminal
-    from utils.weights import read_weights
+    from utils.weights import describe_not_finite, not_finite, read_weights
 
     with dist.processes() as device:
         log_to_terminal(quiet=True)
         with dist.main_first():
             weights = read_weights(ensure(model))
+        damaged = not_finite(weights)
+        if damaged and dist.is_main():
+            say(f"{model}: {describe_not_finite(damaged)}")
         network = network_with_weights(weights, source=model, options=options)
         degradation = choose_degradation(arguments, network, model, options)
         images = [define_task_images(degradation, folder_lq=pair.lq, folder_gt=pair.gt) for pair in sets]
@@ -228,6 +232,7 @@ def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path,
             tile_overlap=arguments.tile_overlap,
             peak_bytes=partial(peak_bytes, network),
             self_ensemble=arguments.self_ensemble,
+            name=str(model),
         )
         folder = results_folder(degradation, model)
         settings: dict[str, Any] = {
@@ -236,6 +241,7 @@ def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path,
             "border": judged_border(degradation.scale),
         }
         settings |= {key: getattr(arguments, key) for key in ("tile", "tile_overlap", "self_ensemble")}
+        settings |= {"not_finite": damaged} if damaged else {}
         places = {folder / pair.name: settings | folders_of(pair) for pair in sets}
         begin_results(places)
         results = {}

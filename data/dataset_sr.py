@@ -28,7 +28,7 @@ from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.datasets import Folders, ImageSet
 from utils.options.schema import Options
 from utils.process import dist
-from utils.process.errors import UserError
+from utils.process.errors import UserError, errors_about
 
 ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
@@ -220,7 +220,8 @@ def define_taught(images: SRImages, options: Options, restore: Restore, device: 
     @torch.no_grad()
     def make(index: int) -> np.ndarray:
         lr_image = unit_range(to_tensor(images.pixels(index)[0])[None].to(device))
-        return to_image(restore(lr_image)[0])
+        with errors_about(images.pairs[index].L):
+            return to_image(restore(lr_image)[0])
 
     taught.build(make, threads=1, title="teacher")
     remove_outdated(taught, label)

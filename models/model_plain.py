@@ -37,7 +37,7 @@ from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError
 from utils.runs import checkpoints
-from utils.weights import load_weights, read, read_weights, serialized
+from utils.weights import load_weights, read, read_finite_weights, serialized
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +159,7 @@ class ModelPlain:
             window_size=teacher.network.window_size,
             tile=TEACHER_TILE,
             self_ensemble=self.options.train.teacher_ensemble,
+            name=f"the teacher ({self.options.path.pretrained_netTeacher})",
         )
 
     def _seed(self, step: int) -> None:
@@ -181,6 +182,7 @@ class ModelPlain:
                     scale=self.options.scale,
                     window_size=network.window_size,
                     peak_bytes=partial(peak_bytes, network),
+                    name=f"the student ({label})",
                 ),
                 dataset,
                 border=judged_border(self.options.scale),
@@ -270,7 +272,7 @@ def check_networks(options: Options) -> None:
         teacher = define_teacher(options)
         define_translators(options, objective, student, teacher)
     if weights is not None and isinstance(teacher, SwinIR):
-        shapes = {name: value.to("meta") for name, value in read_weights(weights).items()}
+        shapes = {name: value.to("meta") for name, value in read_finite_weights(weights).items()}
         load_weights(teacher, shapes, source=weights, advice=OTHER_TEACHER)
 
 
@@ -291,7 +293,7 @@ def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "") -
         UserError: as `load_weights`, or the file cannot be read.
     """
     if path is not None:
-        load_weights(network, read_weights(Path(path)), source=Path(path), advice=advice)
+        load_weights(network, read_finite_weights(Path(path)), source=Path(path), advice=advice)
         logger.info("loaded %s", path)
 
 

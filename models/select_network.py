@@ -118,11 +118,13 @@ def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     depths = count_children(weights, "layers.")
     blocks = [count_children(weights, f"layers.{i}.residual_group.blocks.") for i in range(depths)]
     first = "layers.0.residual_group.blocks.0"
-    window_size = isqrt(weights[f"{first}.attn.relative_position_index"].shape[0])
+    window_size = (isqrt(weights[f"{first}.attn.relative_position_bias_table"].shape[0]) + 1) // 2
     mask = next((value for name, value in weights.items() if name.endswith("attn_mask")), None)
+    # A file without any buffers does not show whether windows are shifted; all published networks shift them.
+    shifted = 1 if f"{first}.attn.relative_position_index" in weights else 2
     upsampler, upscale = upsampler_from_weights(weights, in_chans)
     return {
-        "img_size": window_size if mask is None else window_size * isqrt(mask.shape[0]),
+        "img_size": window_size * (shifted if mask is None else isqrt(mask.shape[0])),
         "in_chans": in_chans,
         "embed_dim": embed_dim,
         "depths": blocks,

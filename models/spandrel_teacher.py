@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.network_swinir import reflect_to_multiple
 from utils.process.errors import UserError
+from utils.weights import read_finite_weights
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -143,10 +144,11 @@ def read_teacher(path: Path, *, scale: int, channels: int, features: Sequence[st
     """
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError  # seconds, for its 40 architectures
 
+    weights = read_finite_weights(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.meshgrid")  # of code that is not ours to mend
-            descriptor = ModelLoader().load_from_file(path)
+            descriptor = ModelLoader().load_from_state_dict(dict(weights))
     except UnsupportedModelError as error:
         raise UserError(
             f"{path}: spandrel knows no architecture with these weights (those of the package spandrel_extra_arches, "

@@ -72,6 +72,7 @@ class WindowAttention(nn.Module):
         self.scale = qk_scale or (dim // num_heads) ** -0.5
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window_size))
+        self.register_load_state_dict_pre_hook(keep_own_index)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(dim, dim)
@@ -196,9 +197,15 @@ def stochastic_depth(rate: float) -> nn.Module:
 
 
 def keep_own_mask(block: SwinTransformerBlock, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Let a checkpoint load whatever `img_size` its masks were written for: they are derived, never learnt."""
-    if f"{prefix}attn_mask" in state_dict:
-        state_dict[f"{prefix}attn_mask"] = block.attn_mask
+    """Let a checkpoint load with masks for any `img_size`, or without masks: they are derived, never learnt."""
+    state_dict[f"{prefix}attn_mask"] = block.attn_mask
+
+
+def keep_own_index(attention: WindowAttention, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Let a checkpoint load without the index of the bias table, or with a damaged one: it is derived, never learnt."""
+    index = state_dict.get(f"{prefix}relative_position_index")
+    if index is None or index.shape == attention.relative_position_index.shape:
+        state_dict[f"{prefix}relative_position_index"] = attention.relative_position_index
 
 
 class BasicLayer(nn.Module):

@@ -24,7 +24,7 @@ PLAN: dict[str, set[str]] = {
     "data.folders": {"utils.process", "utils.options", "utils.imaging"},
     "data": {"data.folders", "utils.process", "utils.options", "utils.imaging", "utils.evaluation", "utils.download"},
     **{f"models.{network}": {f"models.{other}" for other in NETWORKS} for network in NETWORKS},
-    "models.spandrel_teacher": {"models.network_swinir", "utils.process"},
+    "models.spandrel_teacher": {"models.network_swinir", "utils.process", "utils.weights"},
     "models.distillation": {"models.network_swinir", "models.spandrel_teacher", "utils.process", "utils.options"},
     "models": {
         *(f"models.{network}" for network in NETWORKS),

@@ -295,8 +295,8 @@ def denoiser(path: Path) -> None:
     ("spoil", "sentence"),
     [
         (unknown_architecture, "spandrel knows no architecture with these weights .*spandrel_extra_arches"),
-        (damaged, "spandrel cannot read this file"),
-        (code, "spandrel cannot read this file .*forbidden"),
+        (damaged, "not a readable checkpoint"),
+        (code, "not a readable checkpoint .*could run code"),
         (denoiser, "this DnCNN is for scale 1 and makes 3 channels of 3, which does not fit scale 4 and n_channels 3"),
     ],
 )

@@ -19,7 +19,7 @@ from torch import nn
 
 from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR
-from models.select_network import network_from_weights
+from models.select_network import network_from_weights, network_with_weights
 from tests.conftest import ROOT
 from utils.options.schema import Options
 from utils.process.errors import UserError
@@ -144,8 +144,6 @@ FIRST = "layers.0.residual_group.blocks.0.attn"
         ("conv_first.weight", torch.tensor(1.0)),
         ("conv_first.weight", torch.zeros(0, 3, 3, 3)),
         ("conv_first.weight", torch.zeros(1, 1, 1, 1).expand(10**6, 3, 3, 3)),
-        (f"{FIRST}.relative_position_index", torch.tensor(1)),
-        (f"{FIRST}.relative_position_index", torch.zeros(0, 0)),
         (f"{FIRST}.relative_position_bias_table", torch.zeros(49, 0)),
         ("layers.0.residual_group.blocks.1.attn_mask", torch.tensor(1.0)),
     ],
@@ -155,3 +153,12 @@ def test_weights_of_impossible_shapes_make_no_network(name: str, value: torch.Te
     network_from_weights(weights, source=Path("good.pth"))
     with pytest.raises(UserError, match=r"^strange\.pth: these are not the weights of a SwinIR \("):
         network_from_weights(weights | {name: value}, source=Path("strange.pth"))
+
+
+@pytest.mark.parametrize("index", [torch.tensor(1), torch.zeros(0, 0), torch.zeros(9, 9, dtype=torch.int64)])
+def test_an_index_of_another_shape_is_refused(index: torch.Tensor) -> None:
+    weights = SwinIR(img_size=8, embed_dim=12, depths=[2], num_heads=[2], window_size=4).state_dict()
+    with pytest.raises(UserError, match=r"^strange\.pth: .*relative_position_index"):
+        network_with_weights(
+            weights | {f"{FIRST}.relative_position_index": index}, source=Path("strange.pth"), options=None
+        )

@@ -18,7 +18,7 @@ from utils.evaluation.restorer import Restore
 from utils.imaging.metrics import luma, psnr, psnrb, ssim
 from utils.imaging.tensors import to_image, unit_range
 from utils.process import dist
-from utils.process.errors import UserError
+from utils.process.errors import UserError, errors_about
 from utils.process.machine import cores
 
 OnImage = Callable[[np.ndarray, "ImageResult"], None]
@@ -156,7 +156,9 @@ def evaluate(
     def judge(batch: dict[int, Mapping[str, Any]]) -> None:
         """Restore the items, have them compared, and let go of them."""
         lr_images = torch.stack([item["L"] for item in batch.values()])
-        for restored in restore(unit_range(lr_images.to(device))):
+        with errors_about(next(iter(batch.values()))["L_path"]):
+            all_restored = restore(unit_range(lr_images.to(device)))
+        for restored in all_restored:
             index = next(iter(batch))
             comparisons.add(index, to_image(restored), batch.pop(index))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from utils.imaging.resize import imresize
 from utils.imaging.tensors import to_image, to_tensor, unit_range, with_channels
 from utils.imaging.tiling import PeakBytes, choose_tile, restore_tiled
+from utils.process.errors import UserError
 
 Restore = Callable[[Tensor], Tensor]
 
@@ -47,6 +48,7 @@ class Restorer:
         tile_overlap: LR pixels that neighbouring tiles share.
         peak_bytes: the network's peak memory by the number of LR pixels, where no `tile` is given: images that would
             not fit into the free memory are tiled.
+        name: what errors call the network.
 
     Attributes:
         automatic_tiles: the tiles, in LR pixels, that were chosen for lack of memory so far.
@@ -62,8 +64,10 @@ class Restorer:
         tile_overlap: int = 32,
         peak_bytes: PeakBytes | None = None,
         self_ensemble: bool = False,
+        name: str = "the network",
     ) -> None:
         self.network = network
+        self.name = name
         self.scale = scale
         self.window_size = window_size
         self.tile = tile
@@ -73,9 +77,16 @@ class Restorer:
         self.automatic_tiles: set[int] = set()
 
     def __call__(self, lr_image: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, s*H, s*W)."""
+        """(B, C, H, W) -> (B, C, s*H, s*W).
+
+        Raises:
+            UserError: the answer is not finite, of which no pixels can be made.
+        """
         restore = partial(self._restore, tile=self.tile or self._fitting_tile(lr_image))
-        return eight_fold(restore, lr_image) if self.self_ensemble else restore(lr_image)
+        restored = eight_fold(restore, lr_image) if self.self_ensemble else restore(lr_image)
+        if not restored.isfinite().all():
+            raise UserError(f"{self.name} answers with numbers that are infinite or NaN")
+        return restored
 
     def _fitting_tile(self, lr_image: Tensor) -> int | None:
         if self.peak_bytes is None:

@@ -44,6 +44,15 @@ class NoBatchError(UserError):
     """No further batch can be had; what was trained so far is whole and can be saved."""
 
 
+@contextmanager
+def errors_about(place: object) -> Iterator[None]:
+    """Begin what `UserError`s of the block say with the file or folder that they are about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Whether a GPU or this machine has no more memory, or threads, to give."""
     # PyTorch's exceptions are known by name and text: small commands need not import it for this.
