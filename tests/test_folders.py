@@ -23,7 +23,7 @@ from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import bicubic_down
 from utils.options.schema import Options
 from utils.process.errors import UserError
-from utils.report.results import baseline_figures
+from utils.report.results import comparisons
 from utils.report.tasks import read_methods
 
 Train = Callable[..., str]
@@ -213,7 +213,8 @@ class TestRoundedUp:
         task = tmp_path / "runs" / "toy"
         restored = read_image(task / "images" / "toy_test" / "0.png", channels=3)
         assert restored.shape == (48, 64, 3)
-        assert baseline_figures(read_methods([task]), "toy_test")["psnr"] > 15
+        (comparison,) = comparisons(read_methods([task]))
+        assert comparison.baselines["toy_test"]["psnr"] > 15
 
     @pytest.mark.parametrize("cache", ["memmap", "none"])
     def test_crops_and_the_stored_teacher_are_those_of_sizes_rounded_down(
