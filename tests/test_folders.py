@@ -78,8 +78,9 @@ class TestSeveralFolders:
         names = {f"{name}_{index:04d}" for name in ("One", "Two") for index in range(5)} | {"0005", "only here"}
         task = tmp_path / "runs" / "toy"
         assert {path.stem for path in (task / "images" / "toy_test").iterdir()} == names
-        (of_set,) = [of_set for of_set in (m.judge("toy_test") for m in read_methods([task])) if of_set]
-        assert set(of_set.images) == names
+        (comparison,) = comparisons(read_methods([task]))
+        judged = comparison.first_judged(comparison.problems["toy_test"])
+        assert judged and {result.name for result in judged.results} == names
         for name in ("One", "Two"):
             assert (tmp_path / name / "HR_LR_bicubic" / "X4" / "0000x4.png").is_file()
         (store,) = (tmp_path / "One" / "HR_stores").iterdir()

@@ -73,6 +73,7 @@ class Image(Figures):
 
     L_path: str
     H_path: str
+    label: str | None = None
 
 
 class Test(Figures):
