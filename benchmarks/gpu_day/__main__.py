@@ -23,6 +23,7 @@ from utils.tables import markdown
 # Shares of the time, at most; what a phase leaves, training has.
 SHARES = {"machine": 0.08, "correctness": 0.18, "speed": 0.28}
 PACKING = 0.07
+LEAST = 15.0  # s; importing PyTorch alone takes some of them
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def run_all(day: Day, results: Results, *, ends: float, minutes: float) -> None:
     """The phases in their order; `ends` is on the clock of `time.monotonic`."""
     phases = {"machine": machine, "correctness": correctness, "speed": speed}
     for name in ["machine"] if day.resume else list(phases):
-        run_phase(name, phases[name], day, seconds=60 * minutes * SHARES[name], results=results)
+        run_phase(name, phases[name], day, seconds=max(LEAST, 60 * minutes * SHARES[name]), results=results)
     for_packing = 60 * minutes * PACKING
     run_phase("training", training, day, seconds=ends - time.monotonic() - for_packing, results=results)
     run_phase("packing", packing, day, seconds=max(ends - time.monotonic(), for_packing), results=results)

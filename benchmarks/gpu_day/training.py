@@ -25,8 +25,6 @@ TINY = {
     "datasets.train.H_size": 64,
     "datasets.train.dataloader_batch_size": 2,
     "datasets.train.dataloader_num_workers": 0,
-    "train.amp": "no",
-    "train.compile": False,
     "train.checkpoint_print": 1,
     "train.checkpoint_test": 10**8,
 }
