@@ -64,13 +64,14 @@ class ModelPlain:
     """
 
     def __init__(self, options: Options, *, device: torch.device) -> None:
-        self.options = options
+        self.options = options = options.for_device(device.type)
         self.device = device
         self.step = self.bad_steps = 0
         self.faults: list[str] = []
 
         if options.train.amp == "bf16" and not knows_bfloat16(device):
             logger.warning("train.amp: this GPU has no bfloat16 instructions, and will be slower than in float32")
+        torch.set_float32_matmul_precision(options.train.matmul_precision if device.type == "cuda" else "highest")
         if options.train.compile:
             torch.compiler.reset()  # what was compiled for earlier tasks counts against PyTorch's limit
         torch.manual_seed(options.train.manual_seed)
@@ -283,7 +284,7 @@ def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: to
         logger.info("loaded %s: %s", path, network.descriptor.architecture.name)
         return Teacher(network.to(device))
     load_pretrained(network, path, advice=OTHER_TEACHER)
-    return Teacher(network.to(device), compiled=options.train.compile)
+    return Teacher(network.to(device), compiled=bool(options.train.compile))
 
 
 def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "") -> None:

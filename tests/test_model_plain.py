@@ -79,6 +79,21 @@ def test_bfloat16_steps_stay_near_float32_and_keep_losses_and_weights_in_it(kind
         assert half[name].item() == pytest.approx(value.item(), rel=0.02)
 
 
+def test_what_is_automatic_is_chosen_by_the_device_and_written_down(
+    raw_options: dict[str, Any], tmp_path: Path
+) -> None:
+    automatic = with_train(raw_options, amp="auto", compile="auto")
+    options = ModelPlain(automatic, device=CPU).options
+    assert (options.train.amp, options.train.compile) == ("no", False)
+    options.save(tmp_path / "options.json")
+    assert (
+        json.loads((tmp_path / "options.json").read_text())["train"].items() >= {"amp": "no", "compile": False}.items()
+    )
+    on_gpu = automatic.for_device("cuda").train
+    assert (on_gpu.amp, on_gpu.compile) == ("bf16", True)
+    assert with_train(raw_options, amp="bf16").for_device("cpu").train.amp == "bf16"
+
+
 def test_the_average_follows_the_student_by_its_decay(raw_options: dict[str, Any]) -> None:
     model = ModelPlain(with_train(raw_options, E_decay=0.9), device=CPU)
     before = copy.deepcopy(model.ema)

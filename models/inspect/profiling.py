@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from models.model_plain import ModelPlain
@@ -38,6 +39,20 @@ class Stopwatch:
         self.seconds[part] += time.perf_counter() - start
 
 
+def device_work(profiler: profile) -> tuple[int, float]:
+    """Kernels that were run on the GPU, and the seconds in which it was busy with at least one; none on a CPU."""
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profiler.events() or []
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+    )
+    busy, reached = 0.0, float("-inf")
+    for start, end in spans:
+        busy += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return len(spans), busy / 1e6
+
+
 def profile_steps(model: ModelPlain, batches: Iterator[Mapping[str, Any]], *, steps: int) -> None:
     """Train `steps` iterations that are not kept; log where their time went and write a trace into the task's folder.
 
@@ -61,6 +76,10 @@ def profile_steps(model: ModelPlain, batches: Iterator[Mapping[str, Any]], *, st
     path = model.options.task_folder / "profile" / f"trace_{dist.rank()}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     profiler.export_chrome_trace(str(path))
+    if model.device.type == "cuda":
+        kernels, busy = device_work(profiler)
+        idle = 1 - busy / sum(stopwatch.seconds.values())
+        logger.info("%s kernels an iteration; the GPU is idle for %.0f%% of the time", kernels // steps, 100 * idle)
     logger.info("%s, by part:\n%s\ntrace: %s", model.options.task, breakdown(stopwatch.seconds, steps=steps), path)
 
 

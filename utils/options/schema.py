@@ -160,13 +160,15 @@ class TrainOptions(Section):
     """Add to each crop a second input of which only the teacher tells what it should become (after DUKD,
     arXiv:2309.14162): an equally large window of the HR image, or one twice as large of the LR image, halved. Doubles
     the batch."""
-    amp: Literal["no", "bf16"] = "no"
-    """Precision of student and teacher in training: float32, or bfloat16 where autocast allows it. Losses, weights and
-    validation stay float32, and so does a teacher of which spandrel says that it does not support bfloat16; float16 is
-    not offered, since SwinIR's features overflow it. On GPUs, PyTorch's float32 convolutions round to TF32."""
-    compile: bool = False
-    """Compile the student and an online SwinIR teacher with torch.compile, which takes some minutes at the start; meant
-    for GPUs, not yet measured on any."""
+    amp: Literal["no", "bf16", "auto"] = "no"
+    """Precision of student and teacher in training: float32, or bfloat16 where autocast allows it; auto: bf16 on GPUs
+    only. Losses, weights and validation stay float32, and so does a teacher of which spandrel says that it does not
+    support bfloat16; float16 is not offered, since SwinIR's features overflow it."""
+    matmul_precision: Literal["highest", "high"] = "high"
+    """Matrix products of float32 on GPUs. highest: exact; high: rounded to TF32, as convolutions are there."""
+    compile: bool | Literal["auto"] = False
+    """Compile the student and an online SwinIR teacher with torch.compile, which takes some minutes at the start; auto:
+    on GPUs only. Not yet measured on any."""
     E_decay: Rate = 0.999
     """Decay of the student's exponential moving average, which is over about the last 1/(1-decay) iterations; 0: the
     average is the student itself."""
@@ -260,6 +262,13 @@ class Options(Section):
     def models_folder(self) -> Path:
         """Where its checkpoints go."""
         return self.task_folder / "models"
+
+    def for_device(self, kind: str) -> "Options":
+        """The options with each "auto" replaced by what suits a device: "cuda" or "cpu"."""
+        cuda = kind == "cuda"
+        suitable: dict[str, Any] = {"amp": "bf16" if cuda else "no", "compile": cuda}
+        chosen = {key: value for key, value in suitable.items() if getattr(self.train, key) == "auto"}
+        return self.model_copy(update={"train": self.train.model_copy(update=chosen)})
 
     @model_validator(mode="before")
     @classmethod

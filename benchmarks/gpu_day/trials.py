@@ -1,0 +1,126 @@
+"""Experiments at the real sizes, or tiny ones, for checks and timings: options, images, batches, models."""
+
+import copy
+from collections.abc import Generator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.gpu_day.phases import Day
+from data.batches import Batch, training_batches
+from data.dataset_sr import SRCrops, define_taught
+from data.folders.files import list_images
+from data.select_dataset import define_crops
+from models.model_plain import ModelPlain
+from models.select_network import define_teacher
+from utils.imaging.io import read_image, write_image
+from utils.imaging.resize import bicubic_down
+from utils.options.schema import Options
+
+IMAGES = 8  # so few that stored answers of the teacher are soon made
+STUDENT: dict[str, Any] = {
+    "img_size": 48,
+    "embed_dim": 60,
+    "depths": [4] * 4,
+    "num_heads": [6] * 4,
+    "window_size": 8,
+    "mlp_ratio": 2,
+    "upsampler": "pixelshuffle",
+    "drop_path_rate": 0.0,
+}
+TINY_STUDENT = STUDENT | {"img_size": 16, "embed_dim": 12, "depths": [1] * 4}
+TINY_TEACHER = {"img_size": 16, "embed_dim": 24, "depths": [1] * 6}
+RESPONSE: dict[str, Any] = {"distillation_type": "response"}
+FEATURE: dict[str, Any] = {"distillation_type": "feature"}
+STUDENT_SIDE = {"feature_translator": "student", "feature_pairs": None, "balance_losses": True}
+KINDS: dict[str, dict[str, Any]] = {
+    "A": {},
+    "B": RESPONSE,
+    "B, stored teacher": RESPONSE | {"teacher": "stored"},
+    "C": FEATURE,
+    "C at its best": FEATURE | STUDENT_SIDE,
+    "B, zoomed inputs": RESPONSE | {"zoomed_inputs": True},
+}
+
+
+def options_of(day: Day, task: str, *, batch: int, network: dict[str, Any] | None = None, **train: Any) -> Options:
+    """An experiment on a few images of the day's; its files go into the day's work folder."""
+    size = 64 if day.tiny else 192
+    folder = {"dataroot_H": str(images(day))}
+    return Options.model_validate(
+        {
+            "task": task,
+            "scale": 4,
+            "path": {
+                "root": str(day.work / "trials"),
+                "cache": str(day.work / "cache"),
+                "pretrained_netTeacher": str(teacher_weights(day)),
+            },
+            "datasets": {
+                "train": {
+                    "name": "images",
+                    "H_size": size,
+                    "dataloader_batch_size": batch,
+                    "dataloader_num_workers": 0 if day.tiny else 8,
+                    **folder,
+                },
+                "test": {"name": "test", **folder},
+            },
+            "netG": (TINY_STUDENT if day.tiny else STUDENT) | (network or {}),
+            "netTeacher": TINY_TEACHER if day.tiny else {},
+            "train": {"total_iter": 10**6, **train},
+        }
+    )
+
+
+def images(day: Day) -> Path:
+    """A folder of a few HR images: the day's first ones, or, where it has none, smooth noise."""
+    folder = day.work / "HR"
+    if folder.exists():
+        return folder
+    files = list_images(day.data)[:IMAGES] if day.data.exists() else []
+    for path in files:
+        write_image(folder / f"{path.stem}.png", read_image(path, channels=3))
+    for index in range(0 if files else IMAGES):
+        size = 384 if day.tiny else 1024
+        noise = np.random.default_rng(index).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        write_image(folder / f"{index}.png", bicubic_down(noise, 4))
+    return folder
+
+
+def teacher_weights(day: Day) -> Path:
+    """The weights of a teacher of SwinIR-M's size, which are random: what it teaches does not matter here."""
+    path = day.work / "teacher.pth"
+    if not path.exists():
+        network = TINY_TEACHER if day.tiny else {}
+        files = {"datasets": {"train": {"name": "none", "dataroot_H": "none"}}, "train": {"total_iter": 1}}
+        options = Options.model_validate(
+            {"task": "teacher", "scale": 4, "netG": {"upsampler": "pixelshuffle"}, "netTeacher": network, **files}
+        )
+        torch.manual_seed(1)
+        torch.save(define_teacher(options).state_dict(), path)
+    return path
+
+
+def model_of(options: Options, device: torch.device) -> ModelPlain:
+    """The model at its start."""
+    model = ModelPlain(copy.deepcopy(options), device=device)
+    model.restore()
+    return model
+
+
+def batches_of(options: Options, model: ModelPlain) -> Generator[Batch]:
+    """The run's batches, by its own loader; what a stored teacher says is made on the model's device."""
+    crops = define_crops(options)
+    if options.train.teacher == "stored":
+        assert isinstance(crops, SRCrops)
+        crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)
+    return training_batches(crops, options, first_step=model.step)
+
+
+def first_batches(options: Options, model: ModelPlain, count: int) -> list[Batch]:
+    """The first batches of a run."""
+    return list(islice(batches_of(options, model), count))
