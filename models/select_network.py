@@ -11,7 +11,8 @@ from torch import Tensor
 from models.network_swinir import SwinIR
 from models.network_swinir_student import STUDENT, SwinIR_Student
 from models.spandrel_teacher import SpandrelTeacher, read_teacher
-from utils.options.schema import Network, Options, SpandrelNetwork
+from utils.options.networks import Network, SpandrelNetwork
+from utils.options.schema import Options
 from utils.process.errors import UserError
 from utils.weights import load_weights, stated_arguments
 

@@ -44,7 +44,9 @@ FORKED.set_forkserver_preload(
         "torch.utils.serialization",
         "torch.utils.tensorboard",
         "utils.process.terminal",
+        "utils.runs.inputs",
         "utils.runs.lock",
+        "utils.runs.variants",
     ]
 )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_a_killed_rank_ends_all_and_torchrun_goes_on_from_the_last_checkpoint(ru
     output = run.output.read_text()
     assert "continuing after iteration" in output
     assert "process 0 does not reach the others; if one has ended" in output
-    assert "failed (exitcode: -9) local_rank: 1" in output
+    assert re.search(r"failed \(exitcode: (-9\) local_rank: 1|2\) local_rank: 0)", output)  # torchrun tells the first
     assert_close(run.records("train"), expected, tolerance=1e-5)
 
 
@@ -123,7 +124,7 @@ def test_a_loss_that_is_nan_on_one_rank_is_skipped_by_all(run: Run, tmp_path: Pa
 
 
 def spoil(path: Path, target: Path) -> None:
-    """Write weights of which one is NaN."""
+    """Write weights whose images are so far from all others that the loss is infinite."""
     weights = torch.load(path)
-    weights["conv_last.weight"][0, 0, 0, 0] = float("nan")
+    weights["conv_last.bias"].fill_(3e38)
     torch.save(weights, target)

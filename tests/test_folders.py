@@ -18,6 +18,7 @@ from data.folders.pairs import Pair, pair_images
 from data.select_dataset import define_crops, define_sr_crops, define_tests
 from models.network_swinir import SwinIR
 from tests.conftest import make_image, train_here, write_images
+from utils.evaluation.evaluate import ImageResult
 from utils.evaluation.restorer import bicubic
 from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import bicubic_down
@@ -257,7 +258,8 @@ class TestRoundedUp:
             main_test_swinir.main()
             said.append("".join(capsys.readouterr()).count("LR images are rounded up"))
             (results,) = (tmp_path / "results").rglob("results.json")
-            contents.append(json.loads(results.read_text())["images"])
+            images = json.loads(results.read_text())["images"]
+            contents.append({name: ImageResult(**of_image).figures() for name, of_image in images.items()})
         assert contents[0] == contents[1]
         assert said == [1, 0]
 

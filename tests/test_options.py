@@ -13,7 +13,7 @@ from models.model_plain import check_networks
 from models.network_swinir import SwinIR
 from tests.conftest import ROOT
 from utils.options.load import load
-from utils.options.schema import Network
+from utils.options.networks import Network
 from utils.options.types import Section
 from utils.process.errors import UserError
 from utils.runs import checkpoints

@@ -130,7 +130,8 @@ def faults_of_reading(folder: Path, kind: str, *, count: int, seed: int) -> list
         try:
             target.read()
         except UserError as error:
-            if len(str(error).splitlines()) != 1 or len(str(error)) > 2000:
+            first, *problems = "\n".join(map(str, error.args)).splitlines()
+            if len(first) > 2000 or not all(line.startswith("  ") and len(line) < 1000 for line in problems):
                 found.append(f"{kind}: {content[:300]!r}: {error}")
         except Exception as error:
             found.append(f"{kind}: {content[:300]!r}: {type(error).__name__}: {error}")

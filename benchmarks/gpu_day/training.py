@@ -75,7 +75,7 @@ def command(day: Day, runs: Path) -> list[str]:
     settings: dict[str, Any] = {"path.root": str(runs), "path.cache": str(day.work / "cache")}
     settings["datasets.train.dataroot_H"] = str(day.data if day.data.exists() and not day.tiny else images(day))
     tests = load(day.options).datasets.tests
-    if day.tiny or not all(Path(test.dataroot_H).exists() for test in tests):
+    if day.tiny or not all(test.folders[0].H.exists() for test in tests):
         settings |= {"datasets.test.dataroot_H": str(images(day)), "datasets.test.dataroot_L": None}
     settings |= TINY if day.tiny else {}
     pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]

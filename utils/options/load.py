@@ -12,7 +12,8 @@ from pydantic_core import ErrorDetails
 
 from utils.options import kair
 from utils.options.datasets import TestSet
-from utils.options.schema import TEACHERS, Options
+from utils.options.networks import TEACHERS
+from utils.options.schema import Options
 from utils.options.types import Section
 from utils.process.errors import LONGEST, UserError, printable
 

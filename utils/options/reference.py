@@ -15,7 +15,8 @@ from pydantic_core import PydanticUndefined
 from utils.options import kair
 from utils.options.datasets import TestSet, TrainSet
 from utils.options.load import subsections
-from utils.options.schema import Network, Options, PathOptions, SpandrelNetwork, TrainOptions
+from utils.options.networks import Network, SpandrelNetwork
+from utils.options.schema import Options, PathOptions, TrainOptions
 from utils.options.types import Section
 
 DOCS = Path(__file__).parents[2] / "docs"

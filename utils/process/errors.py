@@ -89,7 +89,7 @@ def exit_on_user_error() -> Iterator[None]:
         lines = sentences(error)
         if not lines:
             raise
-        tell(*(f"error: {line}" for line in lines))
+        tell(*(line if line.startswith("  ") else f"error: {line}" for line in lines))  # indented: what belongs to it
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         tell("interrupted")
