@@ -189,8 +189,7 @@ class TrainOptions(Section):
     G_optimizer_clipgrad: PositiveFloat | None = None
     """Largest norm of the gradient of student and translators together; null: no limit."""
     G_scheduler_type: Literal["MultiStepLR", "CosineAnnealingLR"] = "MultiStepLR"
-    """Learning-rate schedule: steps at the milestones, or half a cosine from the first iteration to 0 after
-    `total_iter`."""
+    """Learning-rate schedule: steps at the milestones, or half a cosine down to 0 after `total_iter`."""
     G_scheduler_milestones: list[Count] = []
     """Iterations from which the learning rate is multiplied once more by gamma."""
     G_scheduler_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
