@@ -122,7 +122,7 @@ def run(
 
     options = model.options
     model.restore()
-    if options.train.teacher == "stored" and "l_g_distill" in model.objective.terms:
+    if options.train.teacher == "stored" and model.objective.compares_images:
         assert isinstance(crops, SRCrops)  # the options have been checked
         crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)
     first_step = 0 if profile else model.step  # a finished task can be profiled, too

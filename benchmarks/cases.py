@@ -22,8 +22,9 @@ from data.folders.pairs import Pair
 from data.image_store import decoded
 from data.sampler import Draw
 from models.distillation.features import TeacherSignal
-from models.distillation.objective import Objective, Term
+from models.distillation.objective import Objective
 from models.distillation.teacher import Teacher
+from models.distillation.terms import GROUND_TRUTH, IMAGES, TRANSLATED_FEATURES, Term
 from models.distillation.translators import Trainable, Translators
 from models.inspect.summary import count_flops
 from models.network_swinir import SwinIR
@@ -166,14 +167,15 @@ def step_run(
     student = NETWORKS[who](student_arguments)
     teacher = NETWORKS[who](teacher_arguments) if teacher_arguments and not stored_for_us else None
     translators = Translators(PAIRS, student=student, teacher=teacher) if teacher and kind == "feature" else None
-    trainable = Trainable(student, translators).to(device)
+    trainable = Trainable(student, translators, pairs=PAIRS).to(device)
     forward = torch.compile(trainable) if compiled else trainable
     ask = Teacher(teacher.to(device), compiled=compiled) if teacher else None
-    term = Term("l1", 1.0)
     objective = Objective(
-        term,
-        l_g_distill=term if kind != "none" else None,
-        l_g_feature=term if kind == "feature" else None,
+        {
+            "l_g_L1": Term(GROUND_TRUTH, "l1", 1.0),
+            "l_g_distill": Term(IMAGES, "l1", float(kind != "none")),
+            "l_g_feature": Term(TRANSLATED_FEATURES, "l1", float(kind == "feature")),
+        }
     )
     optimizer = torch.optim.Adam(trainable.parameters(), lr=2e-4, fused=who == "ours")
     size = student_arguments["img_size"]

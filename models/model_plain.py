@@ -21,7 +21,7 @@ from torch.profiler import record_function
 
 from models.distillation.features import TeacherSignal
 from models.distillation.objective import Objective
-from models.distillation.select import define_objective, define_translators
+from models.distillation.select import define_objective, define_pairs, define_translators
 from models.distillation.teacher import Teacher
 from models.distillation.translators import Trainable
 from models.memory import peak_bytes
@@ -78,10 +78,11 @@ class ModelPlain:
         self.student = define_G(options)
         teacher = None if options.train.distillation_type == "none" else define_teacher(options)
         self.objective = define_objective(options.train)
-        self.translators = define_translators(options, self.objective, self.student, teacher)
+        pairs = define_pairs(options, self.objective, self.student, teacher)
+        self.translators = define_translators(options, self.objective, pairs, self.student, teacher)
         self.teacher = None if teacher is None else load_teacher(options, teacher, device)
         self.ema = copy.deepcopy(self.student).eval().requires_grad_(False).to(device)
-        self.trainable = Trainable(self.student, self.translators).to(device)
+        self.trainable = Trainable(self.student, self.translators, pairs=pairs).to(device)
         parallel = in_parallel(self.trainable, self.objective)
         self.parallel = torch.compile(parallel) if options.train.compile else parallel
         self.optimizer = define_optimizer(self.trainable.parameters(), options.train)
@@ -271,7 +272,7 @@ def check_networks(options: Options) -> None:
         if options.train.distillation_type == "none" or (weights is None and options.netTeacher.net_type == "spandrel"):
             return
         teacher = define_teacher(options)
-        define_translators(options, objective, student, teacher)
+        define_pairs(options, objective, student, teacher)
     if weights is not None and isinstance(teacher, SwinIR):
         shapes = {name: value.to("meta") for name, value in read_finite_weights(weights).items()}
         load_weights(teacher, shapes, source=weights, advice=OTHER_TEACHER)

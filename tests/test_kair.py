@@ -14,7 +14,7 @@ from data.dataset_degraded import CleanImages, DegradedCrops, Window, jpeg_windo
 from data.dataset_sr import reorient
 from data.sampler import Draw
 from data.select_dataset import define_tests
-from models.distillation.objective import Term
+from models.distillation.losses import define_loss
 from models.model_plain import ModelPlain
 from tests.conftest import ROOT, make_image, train_here
 from tests.golden.fill import fill_
@@ -299,7 +299,7 @@ class TestCrops:
 
 def test_charbonnier_adds_its_eps_unsquared() -> None:
     x, y = torch.tensor([0.5, 0.25]), torch.tensor([0.5, 0.5])
-    loss = Term("charbonnier", 1.0, charbonnier_eps=1e-3)(x, y)
+    loss = define_loss("charbonnier", charbonnier_eps=1e-3)(x, y)
     assert float(loss) == pytest.approx((np.sqrt(1e-3) + np.sqrt(0.0625 + 1e-3)) / 2)
     options = load(KAIR / "gray_dn.json", ["netG.embed_dim=12", "netG.depths=[1]", "netG.num_heads=[2]"])
     assert ModelPlain(options, device=torch.device("cpu")).objective.terms["l_g_L1"].charbonnier_eps == 1e-3

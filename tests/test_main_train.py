@@ -102,6 +102,20 @@ def test_losses_fall(toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mo
         assert last < 0.7 * first, name
 
 
+def test_terms_without_translators_are_logged_and_balanced(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {f"{name}_lossfn_weight": 1.0 for name in ("frequency", "attention", "affinity")}
+    alone = {"distill_lossfn_weight": 0.0, "feature_lossfn_weight": 0.0, "zoomed_inputs": True, "balance_losses": True}
+    settings: dict[str, Any] = {"distillation_type": "feature", "teacher": "stored", "frequency_target": "teacher"}
+    file = write(toy, tmp_path / "toy.json", total_iter=2, **settings, **weights, **alone)
+    train_here(monkeypatch, "--opt", file)
+    first, second = records(tmp_path / "runs" / "toy", "train")
+    assert list(first)[4:] == ["l_g_L1", "l_g_frequency", "l_g_attention", "l_g_affinity", "G_loss"]
+    assert second["G_loss"] == pytest.approx(4 * second["l_g_L1"], rel=1e-5)
+    assert not list((tmp_path / "runs" / "toy" / "models").glob("*_P.pth"))
+
+
 @pytest.mark.parametrize("kind", ["response", "feature"])
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(

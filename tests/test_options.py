@@ -282,6 +282,12 @@ WRONG = {
         {"total_iter": 9, "start_feature_iter": 5, "end_feature_iter": 6},
         "train.end_feature_iter: 6 leaves no iteration after train.start_feature_iter (5)",
     ),
+    "attention without features": (
+        "train.attention_lossfn_weight",
+        1000,
+        "train: attention_lossfn_weight and affinity_lossfn_weight need distillation_type 'feature'",
+    ),
+    "frequencies of no teacher": ("train.frequency_target", "teacher", "train.frequency_target: there is no teacher"),
     "zoomed inputs without a teacher": ("train.zoomed_inputs", True, "train.zoomed_inputs: only a teacher can label"),
     "task with a slash": ("task", "a/b", "task: should consist of letters, digits"),
     "task above the root": ("task", "..", "task: should consist of letters, digits"),

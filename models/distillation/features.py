@@ -36,15 +36,20 @@ class TeacherSignal(NamedTuple):
 
 
 class StudentSignal(NamedTuple):
-    """The student's image (B, C, s*H, s*W), and for each pair what is compared: its features and what they should be.
+    """The student's image (B, C, s*H, s*W), and for each pair of features what is compared.
 
-    Both are (B, H*W, D_s), or, where the student's features are translated, (B, H*W, D_t). A tuple, in which
-    DistributedDataParallel finds the tensors that no loss uses.
+    A tuple, in which DistributedDataParallel finds the tensors that no loss uses.
+
+    Attributes:
+        features: the student's features (B, H*W, D_s) or, where those are translated, (B, H*W, D_t).
+        targets: what they should be, of the same shape.
+        pairs: before translation, the student's (B, H*W, D_s) and the teacher's (B, H*W, D_t).
     """
 
     image: Tensor
-    features: list[Tensor]
-    targets: list[Tensor]
+    features: Sequence[Tensor] = ()
+    targets: Sequence[Tensor] = ()
+    pairs: Sequence[tuple[Tensor, Tensor]] = ()
 
 
 def of_pixels(features: Sequence[Tensor], image: Tensor, window_size: int) -> list[Tensor]:

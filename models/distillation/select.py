@@ -2,8 +2,9 @@
 
 from functools import partial
 
-from models.distillation.objective import Objective, Term
-from models.distillation.translators import FeaturePairs, Translators, relative_pairs
+from models.distillation.objective import Objective
+from models.distillation.terms import FEATURES, GROUND_TRUTH, IMAGES, TRANSLATED_FEATURES, Term
+from models.distillation.translators import FeaturePairs, Translators, check_pairs, relative_pairs
 from models.network_swinir import SwinIR
 from models.spandrel_teacher import SpandrelTeacher
 from utils.options.schema import Options, TrainOptions
@@ -18,39 +19,63 @@ def define_objective(train: TrainOptions) -> Objective:
         UserError: as `Objective`'s ValueError.
     """
     term = partial(Term, charbonnier_eps=train.G_charbonnier_eps)
-    distill = term(
-        train.distill_lossfn_type, train.distill_lossfn_weight, train.start_distill_iter, train.end_distill_iter
-    )
-    feature = term(
-        train.feature_lossfn_type, train.feature_lossfn_weight, train.start_feature_iter, train.end_feature_iter
-    )
-    try:
-        return Objective(
-            term(train.G_lossfn_type, train.G_lossfn_weight),
-            l_g_distill=distill if train.distillation_type in ("response", "feature") else None,
-            l_g_feature=feature if train.distillation_type == "feature" else None,
-            mean_over_processes=dist.mean if train.balance_losses else None,
+    terms = {"l_g_L1": term(GROUND_TRUTH, train.G_lossfn_type, train.G_lossfn_weight)}
+    if train.distillation_type != "none":
+        terms["l_g_distill"] = term(
+            IMAGES,
+            train.distill_lossfn_type,
+            train.distill_lossfn_weight,
+            train.start_distill_iter,
+            train.end_distill_iter,
         )
+    if train.distillation_type == "feature":
+        terms["l_g_feature"] = term(
+            TRANSLATED_FEATURES,
+            train.feature_lossfn_type,
+            train.feature_lossfn_weight,
+            train.start_feature_iter,
+            train.end_feature_iter,
+        )
+    target = IMAGES if train.frequency_target == "teacher" else GROUND_TRUTH
+    terms["l_g_frequency"] = Term(target, "frequency", train.frequency_lossfn_weight)
+    terms["l_g_attention"] = Term(FEATURES, "attention", train.attention_lossfn_weight)
+    terms["l_g_affinity"] = Term(FEATURES, "affinity", train.affinity_lossfn_weight)
+    try:
+        return Objective(terms, mean_over_processes=dist.mean if train.balance_losses else None)
     except ValueError as error:
         raise UserError(f"train: {error}") from error
 
 
-def define_translators(
+def define_pairs(
     options: Options, objective: Objective, student: SwinIR, teacher: SwinIR | SpandrelTeacher | None
-) -> Translators | None:
-    """The translators of an option file, if its objective compares features.
+) -> FeaturePairs:
+    """The pairs of features that an option file compares; none, if its objective compares none.
 
     Raises:
         UserError: a pair names a feature that is not there.
     """
-    if teacher is None or "l_g_feature" not in objective.terms:
-        return None
+    if teacher is None or not objective.compares_features:
+        return []
     if not teacher.feature_dims:
         raise UserError("netTeacher.features: no module is named, so there is nothing to compare")
     pairs: FeaturePairs | None = options.train.feature_pairs
     if pairs is None:
-        pairs = relative_pairs(student=len(student.feature_dims), teacher=len(teacher.feature_dims))
+        return relative_pairs(student=len(student.feature_dims), teacher=len(teacher.feature_dims))
     try:
-        return Translators(pairs, student=student, teacher=teacher, side=options.train.feature_translator)
+        check_pairs(pairs, student=student, teacher=teacher)
     except ValueError as error:
         raise UserError(f"train.feature_pairs: {error}") from error
+    return pairs
+
+
+def define_translators(
+    options: Options,
+    objective: Objective,
+    pairs: FeaturePairs,
+    student: SwinIR,
+    teacher: SwinIR | SpandrelTeacher | None,
+) -> Translators | None:
+    """The translators of an option file, if its objective compares translated features."""
+    if teacher is None or not objective.translates:
+        return None
+    return Translators(pairs, student=student, teacher=teacher, side=options.train.feature_translator)

@@ -27,9 +27,6 @@ class Translators(nn.ModuleList):
     Args:
         pairs: for each translator, the student's feature and the teacher's, counted from 0.
         side: whose features are translated.
-
-    Raises:
-        ValueError: a pair names a feature that a network does not have.
     """
 
     def __init__(
@@ -40,11 +37,6 @@ class Translators(nn.ModuleList):
         teacher: FeatureNetwork,
         side: Literal["teacher", "student"] = "teacher",
     ) -> None:
-        for index, (role, network) in enumerate((("student", student), ("teacher", teacher))):
-            count = len(network.feature_dims)
-            for pair in pairs:
-                if not 0 <= pair[index] < count:
-                    raise ValueError(f"pair {list(pair)}: the {role} has {count} features, counted from 0")
         widths = [(student.feature_dims[s], teacher.feature_dims[t]) for s, t in pairs]
         super().__init__(nn.Linear(D_s, D_t) if side == "student" else nn.Linear(D_t, D_s) for D_s, D_t in widths)
         self.pairs = [tuple(pair) for pair in pairs]
@@ -59,6 +51,19 @@ class Translators(nn.ModuleList):
         return translated, [F.layer_norm(feature, feature.shape[-1:], eps=1e-8) for feature in theirs]
 
 
+def check_pairs(pairs: FeaturePairs, *, student: FeatureNetwork, teacher: FeatureNetwork) -> None:
+    """Look for each pair's features, the student's and the teacher's, counted from 0.
+
+    Raises:
+        ValueError: a pair names a feature that a network does not have.
+    """
+    for index, (role, network) in enumerate((("student", student), ("teacher", teacher))):
+        count = len(network.feature_dims)
+        for pair in pairs:
+            if not 0 <= pair[index] < count:
+                raise ValueError(f"pair {list(pair)}: the {role} has {count} features, counted from 0")
+
+
 def relative_pairs(*, student: int, teacher: int) -> list[tuple[int, int]]:
     """Each of the student's features with the teacher's of the same relative depth, or the next deeper one.
 
@@ -70,20 +75,32 @@ def relative_pairs(*, student: int, teacher: int) -> list[tuple[int, int]]:
 
 
 class Trainable(nn.Module):
-    """Everything that learns, in one module: optimizer, clipping and DistributedDataParallel see one object."""
+    """Everything that learns, in one module: optimizer, clipping and DistributedDataParallel see one object.
+
+    Args:
+        translators: if features are compared element by element.
+        pairs: the features that are compared, the student's and the teacher's, counted from 0.
+    """
 
     student: FeatureNetwork
     translators: Translators | None
 
-    def __init__(self, student: FeatureNetwork, translators: Translators | None) -> None:
+    def __init__(
+        self, student: FeatureNetwork, translators: Translators | None = None, *, pairs: FeaturePairs = ()
+    ) -> None:
         super().__init__()
         self.student = student
         self.translators = translators
+        self.pairs = pairs
 
     def forward(self, lr_image: Tensor, teacher_features: Sequence[Tensor] | None) -> StudentSignal:
-        """(B, C, H, W) and, while l_g_feature counts, the teacher's features -> all that the losses compare."""
+        """(B, C, H, W) and, while features count, the teacher's -> all that the losses compare."""
         image, features = self.student.forward_with_features(lr_image)
-        if self.translators is None or teacher_features is None:
-            return StudentSignal(image, [], [])
+        if teacher_features is None:
+            return StudentSignal(image)
         features = of_pixels(features, lr_image, self.student.window_size)
-        return StudentSignal(image, *self.translators(features, teacher_features))
+        pairs = [(features[s], teacher_features[t]) for s, t in self.pairs]
+        if self.translators is None:
+            return StudentSignal(image, pairs=pairs)
+        compared, targets = self.translators(features, teacher_features)
+        return StudentSignal(image, compared, targets, pairs)

@@ -85,8 +85,16 @@ class TrainOptions(Section):
     """Whose features a learnt linear map makes as wide as the other's. teacher: the published design, whose loss can be
     met by maps that forget the teacher; student: the teacher's features are normalised over their channels and compared
     as they are."""
+    attention_lossfn_weight: NonNegativeFloat = 0.0
+    """Weight of l_g_attention (Zagoruyko and Komodakis, ICLR 2017: 1000), the sum over the pairs; for type feature."""
+    affinity_lossfn_weight: NonNegativeFloat = 0.0
+    """Weight of l_g_affinity (FAKD, He et al., ICIP 2020), as l_g_attention; takes 42 MB a pair and 48x48 LR crop."""
+    frequency_lossfn_weight: NonNegativeFloat = 0.0
+    """Weight of l_g_frequency, L1 between Fourier transforms of images (Cho et al., ICCV 2021, whose weight is 0.1)."""
+    frequency_target: Literal["H", "teacher"] = "H"
+    """What the student's output is compared with by l_g_frequency: the ground truth, or the teacher's output."""
     balance_losses: bool = False
-    """Scale l_g_distill and l_g_feature, in each iteration, to the size of l_g_L1 before they are weighted."""
+    """Scale every other loss, in each iteration, to the size of l_g_L1 before they are weighted."""
     zoomed_inputs: bool = False
     """Add to each crop a second input of which only the teacher tells what it should become (after DUKD,
     arXiv:2309.14162): an equally large window of the HR image, or one twice as large of the LR image, halved. Doubles
@@ -114,8 +122,7 @@ class TrainOptions(Section):
     G_optimizer_clipgrad: PositiveFloat | None = None
     """Largest norm of the gradient of student and translators together; null: no limit."""
     G_scheduler_type: Literal["MultiStepLR", "CosineAnnealingLR"] = "MultiStepLR"
-    """Learning-rate schedule: steps at the milestones, or half a cosine from the first iteration to 0 after
-    `total_iter`."""
+    """Learning-rate schedule: steps at the milestones, or half a cosine down to 0 after `total_iter`."""
     G_scheduler_milestones: list[Count] = []
     """Iterations from which the learning rate is multiplied once more by gamma."""
     G_scheduler_gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -266,6 +273,12 @@ class Options(Section):
             raise ValueError("train.zoomed_inputs: only a teacher can label them, but distillation_type is 'none'")
         if train.zoomed_inputs and self.scale == 1:
             raise ValueError("train.zoomed_inputs: images of scale 1 have no HR image to zoom into")
+        if train.distillation_type != "feature" and (train.attention_lossfn_weight or train.affinity_lossfn_weight):
+            raise ValueError(
+                "train: attention_lossfn_weight and affinity_lossfn_weight need distillation_type 'feature'"
+            )
+        if train.frequency_target == "teacher" and train.distillation_type == "none":
+            raise ValueError("train.frequency_target: there is no teacher, since distillation_type is 'none'")
         return self
 
     @model_validator(mode="after")
