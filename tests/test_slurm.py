@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.runs import Run, wait_until
+from tests.runs import Run
 
 # What a cluster provides, for one node: srun runs a command, scontrol names the node and notes what it is asked.
 SRUN = '#!/bin/sh\nexec "$@"\n'
@@ -42,7 +43,9 @@ def test_a_preempted_job_is_saved_and_asks_to_go_on(script: str, tmp_path: Path)
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    assert wait_until(lambda: "iter:       5" in run.output.read_text(), process), run.output.read_text()
+    while "iter:       5" not in run.output.read_text():
+        assert process.poll() is None, run.output.read_text()
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0, run.output.read_text()
     assert list(run.models.glob("*_checkpoint.json"))
