@@ -28,7 +28,7 @@ demo: .venv/installed clean-demo
 	@timeout --preserve-status --signal=TERM 30 $(TRAIN_DEMO) > /dev/null
 	@$(TRAIN_DEMO) > /dev/null
 	@$(BIN)/python -m utils.report $(addprefix superresolution/,$(DEMO_TASKS)) --out report/demo > /dev/null
-	@sed '/^$$/q' report/demo/table.md
+	@awk '/^[|]/ {table = 1} table && !/^[|]/ {exit} {print}' report/demo/table.md
 	@echo "All tables, curves and crops: report/demo/index.html. To restore images of your own:"
 	@echo "$(BIN)/python main_test_swinir.py --model_path $(STUDENT) --folder_lq FOLDER"
 

@@ -37,7 +37,7 @@ from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError
 from utils.runs import checkpoints
-from utils.weights import load_weights, read, read_finite_weights, serialized
+from utils.weights import load_weights, misfits, read, read_finite_weights, serialized
 
 logger = logging.getLogger(__name__)
 
@@ -240,9 +240,10 @@ class ModelPlain:
         found = checkpoints.newest(folder)
         dist.check_same(str(folder), "no checkpoint" if found is None else f"a checkpoint of iteration {found:,}")
         if found is None:
-            load_pretrained(self.student, self.options.path.pretrained_netG)
+            path, train = self.options.path, self.options.train
+            load_pretrained(self.student, path.pretrained_netG, strict=train.G_param_strict)
             self.ema.load_state_dict(self.student.state_dict())
-            load_pretrained(self.ema, self.options.path.pretrained_netE)
+            load_pretrained(self.ema, path.pretrained_netE, strict=train.E_param_strict)
             return
         self.step, state = found, read(checkpoints.part_path(folder, found, "state"))
         self.bad_steps = state["bad_steps"]
@@ -288,14 +289,19 @@ def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: to
     return Teacher(network.to(device), compiled=bool(options.train.compile))
 
 
-def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "") -> None:
-    """Load weights, if there is a file to load.
+def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "", strict: bool = True) -> None:
+    """Load weights, if there is a file to load; if not `strict`, those that fit.
 
     Raises:
         UserError: as `load_weights`, or the file cannot be read.
     """
     if path is not None:
-        load_weights(network, read_finite_weights(Path(path)), source=Path(path), advice=advice)
+        weights = read_finite_weights(Path(path))
+        left_out = [] if strict else misfits(network, weights)
+        if left_out:
+            weights = {**network.state_dict(), **{k: value for k, value in weights.items() if k not in left_out}}
+            logger.warning("%s: what does not fit the student is left out: %s", path, ", ".join(left_out))
+        load_weights(network, weights, source=Path(path), advice=advice)
         logger.info("loaded %s", path)
 
 

@@ -210,3 +210,23 @@ def test_nan_is_told_of_and_no_image_is_made_of_it(
     line = refusal(capsys, main_test_swinir.main)
     assert line.endswith("net.pth answers with numbers that are infinite or NaN")
     assert "a" in line
+
+
+def test_x4_starts_from_weights_of_x2_but_for_the_upsampler(
+    raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    donor = fill_(SwinIR(**raw_options["netG"], upscale=2), seed=5).state_dict()
+    torch.save(donor, tmp_path / "x2.pth")
+    raw_options["path"]["pretrained_netG"] = str(tmp_path / "x2.pth")
+    raw_options["train"] |= {"total_iter": 1, "G_optimizer_lr": 1e-12, "G_param_strict": False}
+    file = tmp_path / "x4.json"
+    file.write_text(json.dumps(raw_options))
+    train_here(monkeypatch, "--opt", file)
+    assert "left out: upsample.2.bias, upsample.2.weight\n" in capsys.readouterr().out
+    trained = torch.load(tmp_path / "runs" / "toy" / "models" / "1_G.pth", weights_only=True)
+    for name in ("conv_first.weight", "upsample.0.weight", "conv_last.weight"):
+        torch.testing.assert_close(trained[name], donor[name])
+    file.write_text(
+        json.dumps(raw_options | {"task": "strict", "train": raw_options["train"] | {"G_param_strict": True}})
+    )
+    assert "these weights do not fit the network" in refusal(capsys, lambda: train_here(monkeypatch, "--opt", file))

@@ -48,8 +48,6 @@ OF_ALL = {
     "train.G_optimizer_reuse: ignored; a run that continues always has its optimizer's state",
     "train.G_regularizer_orthstep: ignored; weights are not regularised",
     "train.G_regularizer_clipstep: ignored; weights are not regularised",
-    "train.G_param_strict: ignored; weights must fit exactly",
-    "train.E_param_strict: ignored; weights must fit exactly",
     "datasets.train.phase: ignored; the key of the set, train or test..., decides",
 }
 OF_SR = {"train.total_iter: missing; training ends at the last milestone, 500000"}

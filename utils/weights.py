@@ -169,3 +169,11 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: Pa
 def is_other_kind(value: Tensor, own: Tensor) -> bool:
     """Whether one of two tensors holds integers and the other one does not."""
     return value.is_floating_point() != own.is_floating_point()
+
+
+def misfits(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """The weights that are not the module's, by name and shape, and those of the module that are missing."""
+    own = module.state_dict()
+    shared = own.keys() & weights.keys()
+    fitting = {name for name in shared if own[name].shape == weights[name].shape or name.endswith("attn_mask")}
+    return sorted((own.keys() | weights.keys()) - fitting)

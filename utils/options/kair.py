@@ -47,6 +47,8 @@ KEYS = frozenset(
         "G_lossfn_weight",
         "G_charbonnier_eps",
         "E_decay",
+        "G_param_strict",
+        "E_param_strict",
         "G_optimizer_type",
         "G_optimizer_lr",
         "G_optimizer_betas",
@@ -78,7 +80,6 @@ class Obsolete(NamedTuple):
 NO_BATCH_NORM = Obsolete("SwinIR has no batch normalisation")
 NO_REGULARIZER = Obsolete("weights are not regularised", harmless=(None, 0, False))
 NO_RESTARTS = Obsolete("no schedule has restarts")
-STRICT = Obsolete("weights must fit exactly")
 TEST_SETS_OWN = Obsolete("each test set has its own")
 
 OBSOLETE = {
@@ -96,8 +97,6 @@ OBSOLETE = {
     },
     "train": {
         "G_optimizer_reuse": Obsolete("a run that continues always has its optimizer's state"),
-        "G_param_strict": STRICT,
-        "E_param_strict": STRICT,
         "G_regularizer_orthstep": NO_REGULARIZER,
         "G_regularizer_clipstep": NO_REGULARIZER,
         "G_scheduler_periods": NO_RESTARTS,

@@ -108,6 +108,11 @@ class TrainOptions(Section):
     compile: bool | Literal["auto"] = False
     """Compile the student and an online SwinIR teacher with torch.compile, which takes some minutes at the start; auto:
     on GPUs only. Not yet measured on any."""
+    G_param_strict: bool = True
+    """Whether `path.pretrained_netG` must be exactly the student's. false: what fits by name and shape is loaded, and
+    the log names the rest; so x4 starts from weights of x2, all but the upsampler."""
+    E_param_strict: bool = True
+    """The same of `path.pretrained_netE`."""
     E_decay: Rate = 0.999
     """Decay of the student's exponential moving average, which is over about the last 1/(1-decay) iterations; 0: the
     average is the student itself."""
