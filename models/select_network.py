@@ -1,5 +1,6 @@
 """Which network an option file or a checkpoint asks for."""
 
+import logging
 from collections.abc import Mapping
 from math import isqrt
 from pathlib import Path
@@ -14,8 +15,11 @@ from models.spandrel_teacher import SpandrelTeacher, read_teacher
 from utils.options.networks import Network, SpandrelNetwork
 from utils.options.schema import Options
 from utils.process.errors import UserError
-from utils.weights import load_weights, stated_arguments
+from utils.weights import load_weights, read_finite_weights, stated_arguments
 
+logger = logging.getLogger(__name__)
+
+FIRST_BLOCK = "residual_group.blocks.0"  # of each RSTB
 NETWORKS = {"swinir": SwinIR, "swinir_student": SwinIR_Student}
 
 TRACELESS = ("img_range", "qk_scale")  # arguments that leave no mark on a state dict
@@ -44,12 +48,16 @@ def define_G(options: Options, *, frozen: bool = False) -> SwinIR:  # noqa: N802
 def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
     """The teacher of an option file: SwinIR-M but for what `netTeacher` sets, or what spandrel reads.
 
+    Where there is no `netTeacher`, its file of weights, once it is there, decides.
     With the `net_type` "swinir_student" what is left out of the widths and depths is the student's.
     A SwinIR comes without its weights; what spandrel reads, its weights decide.
 
     Raises:
         UserError: as `build`, or as `read_teacher`.
     """
+    path = options.path.pretrained_netTeacher
+    if "netTeacher" not in options.model_fields_set and path is not None and Path(path).is_file():
+        return teacher_from_weights(Path(path), options)
     if isinstance(options.netTeacher, SpandrelNetwork):
         assert options.path.pretrained_netTeacher is not None
         with torch.device("cpu"):  # wherever the caller makes networks: spandrel's must have their weights
@@ -63,6 +71,34 @@ def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
     widths = STUDENT if options.netTeacher.net_type == "swinir_student" else {}
     defaults = SWINIR_M | widths | {"upscale": options.scale, "in_chans": options.n_channels}
     return build("netTeacher", options.netTeacher, defaults=defaults, scale=options.scale, frozen=True)
+
+
+def teacher_from_weights(path: Path, options: Options) -> SwinIR | SpandrelTeacher:
+    """The teacher that a file of weights shows: a SwinIR, without its weights, or else what spandrel finds.
+
+    Raises:
+        UserError: it is for another scale or other channels, or as `read_teacher`.
+    """
+    weights = read_finite_weights(path)
+    scale, channels = options.scale, options.n_channels
+    if f"layers.0.{FIRST_BLOCK}.attn.relative_position_bias_table" not in weights:
+        crop = options.datasets.train.H_size // scale
+        with torch.device("cpu"):
+            return read_teacher(path, scale=scale, channels=channels, features=[], crop=crop)
+    network = network_from_weights(weights, source=path)
+    if (network.upscale, network.in_chans) != (scale, channels):
+        raise UserError(
+            f"{path}: this teacher is {describe(network)}, but the option file asks for scale {scale} and "
+            f"{'RGB' if channels == 3 else 'gray'} images"
+        )
+    logger.info("teacher: %s", describe(network))
+    return network
+
+
+def describe(network: SwinIR) -> str:
+    """`a x2 SwinIR, gray, embed_dim 24, 4 RSTBs`."""
+    colours = "RGB" if network.in_chans == 3 else "gray"
+    return f"a x{network.upscale} SwinIR, {colours}, embed_dim {network.embed_dim}, {len(network.feature_dims)} RSTBs"
 
 
 def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int, frozen: bool) -> SwinIR:
@@ -118,7 +154,7 @@ def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     embed_dim, in_chans = weights["conv_first.weight"].shape[:2]
     depths = count_children(weights, "layers.")
     blocks = [count_children(weights, f"layers.{i}.residual_group.blocks.") for i in range(depths)]
-    first = "layers.0.residual_group.blocks.0"
+    first = f"layers.0.{FIRST_BLOCK}"
     window_size = (isqrt(weights[f"{first}.attn.relative_position_bias_table"].shape[0]) + 1) // 2
     mask = next((value for name, value in weights.items() if name.endswith("attn_mask")), None)
     # A file without any buffers does not show whether windows are shifted; all published networks shift them.
@@ -130,8 +166,7 @@ def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "embed_dim": embed_dim,
         "depths": blocks,
         "num_heads": [
-            weights[f"layers.{i}.residual_group.blocks.0.attn.relative_position_bias_table"].shape[1]
-            for i in range(depths)
+            weights[f"layers.{i}.{FIRST_BLOCK}.attn.relative_position_bias_table"].shape[1] for i in range(depths)
         ],
         "window_size": window_size,
         "mlp_ratio": (weights[f"{first}.mlp.fc1.weight"].shape[0] + 0.5) / embed_dim,  # it is rounded down again

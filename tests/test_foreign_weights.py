@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from spandrel.architectures.ESRGAN import ESRGAN
 from torch import nn
 
 import main_test_swinir
@@ -230,3 +231,37 @@ def test_x4_starts_from_weights_of_x2_but_for_the_upsampler(
         json.dumps(raw_options | {"task": "strict", "train": raw_options["train"] | {"G_param_strict": True}})
     )
     assert "these weights do not fit the network" in refusal(capsys, lambda: train_here(monkeypatch, "--opt", file))
+
+
+@pytest.mark.parametrize("kind", ["SwinIR", "ESRGAN"])
+def test_a_teachers_architecture_is_read_from_its_weights(
+    kind: str,
+    raw_options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    teacher = SwinIR(**X4 | {"embed_dim": 20}) if kind == "SwinIR" else ESRGAN(num_filters=8, num_blocks=1)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    del raw_options["netTeacher"]
+    raw_options["path"]["pretrained_netTeacher"] = str(tmp_path / "teacher.pth")
+    raw_options["train"] |= {"distillation_type": "response", "total_iter": 1}
+    file = tmp_path / "taught.json"
+    file.write_text(json.dumps(raw_options))
+    train_here(monkeypatch, "--opt", file)
+    found = {"SwinIR": "teacher: a x4 SwinIR, RGB, embed_dim 20, 1 RSTBs", "ESRGAN": "teacher.pth: ESRGAN"}
+    assert found[kind] in capsys.readouterr().out
+
+
+def test_a_teacher_of_another_scale_is_named_as_such(
+    raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(SwinIR(**X4 | {"upscale": 2, "in_chans": 1}).state_dict(), tmp_path / "teacher.pth")
+    del raw_options["netTeacher"]
+    raw_options["path"]["pretrained_netTeacher"] = str(tmp_path / "teacher.pth")
+    raw_options["train"]["distillation_type"] = "response"
+    file = tmp_path / "taught.json"
+    file.write_text(json.dumps(raw_options))
+    assert refusal(capsys, lambda: train_here(monkeypatch, "--opt", file)).endswith(
+        "this teacher is a x2 SwinIR, gray, embed_dim 12, 1 RSTBs, but the option file asks for scale 4 and RGB images"
+    )
