@@ -5,6 +5,7 @@ import runpy
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ ELSEWHERE = {
     "tensorboard": "of others",
     "sbatch": "the scripts have a test below",
     "torchrun": "tests/test_distributed.py; here its option files are run by one process",
+    "python main_train_student.py --opt options/student/": "it takes hours; tests/test_options.py loads the files",
     "python -m data.download": "tests/test_data_download.py",
     "python -m model_zoo.download": "tests/test_model_zoo_download.py",
 }
@@ -94,7 +96,8 @@ def run_in(folder: Path, command: str) -> None:
     words = shlex.split(command)
     expanded = [str(path) for word in words for path in (sorted(folder.glob(word)) if "*" in word else [word])]
     program, *arguments = expanded[1:] if expanded[1] != "-m" else expanded[2:]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)  # other tests import commands
         patch.chdir(folder)
         patch.setattr(sys, "argv", [program, *arguments])
         if program.endswith(".py"):
@@ -106,7 +109,7 @@ def run_in(folder: Path, command: str) -> None:
 def toy(command: str) -> str:
     """A command of the documents at toy size, with names that stand for something filled in."""
     command = command.replace("options/x.json", "options/train_swinir_student.json").replace("--set key=value ...", "")
-    for checkpoint in ("CHECKPOINT", "superresolution/study/TASK/models/<iter>_E.pth"):
+    for checkpoint in ("CHECKPOINT", "superresolution/student/student_d/models/2000_E.pth"):
         command = command.replace(checkpoint, LAST)
     command = command.replace("100000_E.pth", "1_E.pth").replace("TASK ...", "swinir_student_distill_feature")
     if "main_train_student.py" in command:
