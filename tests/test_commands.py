@@ -25,10 +25,12 @@ OFFICIAL = "model_zoo/001_classicalSR_DF2K_s64w8_SwinIR-M_x4.pth"
 LAST = "superresolution/swinir_student/models/1_E.pth"
 # What a training command gets besides: one iteration of tiny networks on `my/images`.
 TOY = (
-    "train.total_iter=1 train.checkpoint_test=1 train.amp=no train.compile=false datasets.train.dataroot_H=my/images "
-    "datasets.train.dataroot_L=null datasets.train.H_size=32 datasets.train.dataloader_batch_size=4 "
-    "datasets.train.dataloader_num_workers=0 datasets.test.dataroot_H=my/images datasets.test.dataroot_L=null "
-    "datasets.test_div2k=null netG.depths=[1,1,1,1] netG.img_size=8 netG.embed_dim=12"
+    "train.total_iter=1 train.checkpoint_test=1 train.amp=no train.compile=false datasets.train.H_size=32 "
+    "datasets.train.dataloader_batch_size=4 datasets.train.dataloader_num_workers=0"
+)
+IMAGES = (
+    "datasets.train.dataroot_H=my/images datasets.train.dataroot_L=null datasets.test.dataroot_H=my/images "
+    "datasets.test.dataroot_L=null datasets.test_div2k=null netG.depths=[1,1,1,1] netG.img_size=8 netG.embed_dim=12"
 )
 SWINIR = "netTeacher.depths=[1,1,1,1,1,1] netTeacher.img_size=8 netTeacher.embed_dim=24"
 SPANDREL = "netTeacher.features=[] train.distillation_type=response"
@@ -87,7 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Path:
     """The same folder, after the published experiments."""
-    run_in(folder, f"python main_train_student.py --opt options/*.json --set {TOY} {SWINIR}")
+    run_in(folder, f"python main_train_student.py --opt options/*.json --set {TOY} {IMAGES} {SWINIR}")
     return folder
 
 
@@ -114,7 +116,8 @@ def toy(command: str) -> str:
     command = command.replace("100000_E.pth", "1_E.pth").replace("TASK ...", "swinir_student_distill_feature")
     if "main_train_student.py" in command:
         teacher = SPANDREL if "net_type=spandrel" in command else SWINIR
-        command = f"{command} {'' if '--set' in command else '--set'} {TOY} {teacher}"
+        images = "" if "my/images" in command else IMAGES  # where it names its own, they are used
+        command = f"{command} {'' if '--set' in command else '--set'} {TOY} {images} {teacher}"
     return command
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.gpu_day.correctness import correctness
 from benchmarks.gpu_day.machine import machine
 from benchmarks.gpu_day.packing import packing
-from benchmarks.gpu_day.phases import ROOT, Day, Results, run_phase
+from benchmarks.gpu_day.phases import FORKED, ROOT, Day, Results, run_phase
 from benchmarks.gpu_day.speed import speed
 from benchmarks.gpu_day.training import training
 from utils.tables import markdown
@@ -42,6 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.minutes <= 0:
         parser.error(f"--minutes {arguments.minutes} should be above 0")
+    FORKED.set_forkserver_preload(["benchmarks.gpu_day.correctness", "benchmarks.gpu_day.speed", "timm.layers"])
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.out.resolve() / "results.json")
     with tempfile.TemporaryDirectory(prefix="gpu_day") as work:

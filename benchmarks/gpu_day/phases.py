@@ -21,7 +21,6 @@ Row = dict[str, Any]  # `phase`, `work`, `seconds`, and what came of it; `failed
 Check = tuple[str, Callable[[], Row]]
 ROOT = Path(__file__).parents[2]
 FORKED = multiprocessing.get_context("forkserver")  # a phase does not have to import PyTorch anew
-FORKED.set_forkserver_preload(["benchmarks.gpu_day.correctness", "benchmarks.gpu_day.speed", "timm.layers"])
 
 
 @dataclass(frozen=True, kw_only=True)
