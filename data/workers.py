@@ -81,10 +81,8 @@ def start(loader: DataLoader[Any], workers: list[BaseProcess]) -> Iterator[Any]:
         return iter(loader)
     except OSError as error:
         kill([child for child in multiprocessing.active_children() if child not in before])
-        hook, sys.unraisablehook = (
-            sys.unraisablehook,
-            lambda _: None,
-        )  # a loader half made complains where it is deleted
+        # A loader half made complains where it is deleted.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         traceback.clear_frames(error.__traceback__)
         sys.unraisablehook = hook
         raise
@@ -143,7 +141,7 @@ def end(batches: Iterator[Any], workers: list[BaseProcess]) -> None:
     except DeadlineError:
         pass
     finally:
-        kill(workers)  # lest Python waits for them at its own end
+        kill(workers)  # or Python would wait for them at its own end
 
 
 def prepare_worker(_: int) -> None:
@@ -151,11 +149,12 @@ def prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process, but the run's last step needs its batch
         signal.signal(number, signal.SIG_IGN)
-    # Python would print the error, forget the batch, and leave the run waiting for it.
+    # Python's two threads that send would print the error, forget the batch, and leave the run waiting for it.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end_unsent)  # type: ignore[attr-defined]
+    sys.excepthook = lambda kind, error, trace: end_unsent(error)
 
 
-def end_unsent(error: Exception, _: object) -> None:
+def end_unsent(error: BaseException, _: object = None) -> None:
     """End this worker process, which cannot send a batch, with the error's number for an exit code."""
     os._exit(getattr(error, "errno", None) or 255)
 
