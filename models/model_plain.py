@@ -27,7 +27,7 @@ from models.distillation.translators import Trainable
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from models.optimization import define_optimizer, learning_rate
-from models.select_network import define_G, define_teacher
+from models.select_network import define_G, define_teacher, load_network
 from models.spandrel_teacher import SpandrelTeacher
 from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, comparing_threads, evaluate
 from utils.evaluation.restorer import Restore, Restorer
@@ -37,13 +37,14 @@ from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError
 from utils.runs import checkpoints
-from utils.weights import load_weights, misfits, read, read_finite_weights, serialized
+from utils.runs.kair_checkpoints import load_kair
+from utils.weights import misfits, read, read_finite_weights, serialized
 
 logger = logging.getLogger(__name__)
 
 VALIDATION_PIXELS = 8 * 128**2  # LR pixels of test images of one size that a GPU restores at once; a CPU gains nothing
 OTHER_NETWORK = "; this task was begun with another network: give the task another name"
-OTHER_TEACHER = "; netTeacher should describe the teacher, which is SwinIR-M where it says nothing"
+OTHER_TEACHER = "; netTeacher should describe the teacher, or be left out: its weights then decide"
 TEACHER_TILE = 256  # LR pixels; bounds the memory that a stored teacher needs for a 2K image
 
 
@@ -231,13 +232,16 @@ class ModelPlain:
         }
 
     def restore(self) -> None:
-        """Continue from the newest intact checkpoint of the task, or start from the pretrained weights, if any.
+        """Continue from the newest intact checkpoint of the task, else from KAIR's; or start, with pretrained weights.
 
         Raises:
             UserError: no checkpoint is intact, the networks are others, or the processes see different folders.
         """
         folder = self.options.models_folder
         found = checkpoints.newest(folder)
+        from_kair = found is None and bool(checkpoints.of_kair(folder))
+        if from_kair:
+            found = checkpoints.of_kair(folder)[-1]
         dist.check_same(str(folder), "no checkpoint" if found is None else f"a checkpoint of iteration {found:,}")
         if found is None:
             path, train = self.options.path, self.options.train
@@ -245,7 +249,11 @@ class ModelPlain:
             self.ema.load_state_dict(self.student.state_dict())
             load_pretrained(self.ema, path.pretrained_netE, strict=train.E_param_strict)
             return
-        self.step, state = found, read(checkpoints.part_path(folder, found, "state"))
+        self.step = found
+        if from_kair:
+            load_kair(folder, found, parts=self.parts(), optimizer=self.optimizer, advice=OTHER_NETWORK)
+            return
+        state = read(checkpoints.part_path(folder, found, "state"))
         self.bad_steps = state["bad_steps"]
         for key, value in self._compares().items():
             saved = state["compares"][key]
@@ -276,7 +284,7 @@ def check_networks(options: Options) -> None:
         define_pairs(options, objective, student, teacher)
     if weights is not None and isinstance(teacher, SwinIR):
         shapes = {name: value.to("meta") for name, value in read_finite_weights(weights).items()}
-        load_weights(teacher, shapes, source=weights, advice=OTHER_TEACHER)
+        load_network(teacher, shapes, source=weights, advice=OTHER_TEACHER)
 
 
 def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: torch.device) -> Teacher:
@@ -293,7 +301,7 @@ def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "", s
     """Load weights, if there is a file to load; if not `strict`, those that fit.
 
     Raises:
-        UserError: as `load_weights`, or the file cannot be read.
+        UserError: as `load_network`, or the file cannot be read.
     """
     if path is not None:
         weights = read_finite_weights(Path(path))
@@ -301,7 +309,7 @@ def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "", s
         if left_out:
             weights = {**network.state_dict(), **{k: value for k, value in weights.items() if k not in left_out}}
             logger.warning("%s: what does not fit the student is left out: %s", path, ", ".join(left_out))
-        load_weights(network, weights, source=Path(path), advice=advice)
+        load_network(network, weights, source=Path(path), advice=advice)
         logger.info("loaded %s", path)
 
 

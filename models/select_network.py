@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.network_swinir import SwinIR
 from models.network_swinir_student import STUDENT, SwinIR_Student
@@ -15,7 +16,7 @@ from models.spandrel_teacher import SpandrelTeacher, read_teacher
 from utils.options.networks import Network, SpandrelNetwork
 from utils.options.schema import Options
 from utils.process.errors import UserError
-from utils.weights import load_weights, read_finite_weights, stated_arguments
+from utils.weights import load_weights, misfits, read_finite_weights, stated_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -88,17 +89,38 @@ def teacher_from_weights(path: Path, options: Options) -> SwinIR | SpandrelTeach
     network = network_from_weights(weights, source=path)
     if (network.upscale, network.in_chans) != (scale, channels):
         raise UserError(
-            f"{path}: this teacher is {describe(network)}, but the option file asks for scale {scale} and "
+            f"{path}: this teacher is {describe(weights)}, but the option file asks for scale {scale} and "
             f"{'RGB' if channels == 3 else 'gray'} images"
         )
-    logger.info("teacher: %s", describe(network))
+    logger.info("teacher: %s", describe(weights))
     return network
 
 
-def describe(network: SwinIR) -> str:
-    """`a x2 SwinIR, gray, embed_dim 24, 4 RSTBs`."""
-    colours = "RGB" if network.in_chans == 3 else "gray"
-    return f"a x{network.upscale} SwinIR, {colours}, embed_dim {network.embed_dim}, {len(network.feature_dims)} RSTBs"
+def describe(weights: Mapping[str, Tensor]) -> str:
+    """`a x2 SwinIR, gray, embed_dim 24, depths [6, 6]`, of its weights.
+
+    Raises:
+        LookupError, ArithmeticError, ValueError: they are not those of a SwinIR.
+    """
+    found = arguments_from_weights(weights)
+    colours = "RGB" if found["in_chans"] == 3 else "gray"
+    return f"a x{found['upscale']} SwinIR, {colours}, embed_dim {found['embed_dim']}, depths {found['depths']}"
+
+
+def load_network(network: nn.Module, weights: Mapping[str, Tensor], *, source: Path, advice: str = "") -> None:
+    """`load_weights`, but of weights of another SwinIR the sentence says what each of the two is.
+
+    Raises:
+        UserError: the weights are not the network's.
+    """
+    if misfits(network, weights):
+        with suppress(LookupError, ArithmeticError, ValueError):  # no SwinIR
+            found, wanted = describe(weights), describe(network.state_dict())
+            if found != wanted:
+                raise UserError(
+                    f"{source}: these weights do not fit the network: they are of {found}, it is {wanted}{advice}"
+                )
+    load_weights(network, weights, source=source, advice=advice)
 
 
 def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int, frozen: bool) -> SwinIR:
@@ -128,7 +150,7 @@ def network_with_weights(weights: Mapping[str, Tensor], *, source: Path, options
         UserError: the weights are not those of the option file's network, or of no SwinIR.
     """
     network = define_G(options, frozen=True) if options else network_from_weights(weights, source=source)
-    load_weights(network, weights, source=source)
+    load_network(network, weights, source=source)
     return network.eval()
 
 

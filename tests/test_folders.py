@@ -288,6 +288,7 @@ def test_backslashes_that_json_drops_are_explained(
     assert r"there is no folder D:\data\HR; " in kept
     assert hint not in kept
     assert r"(JSON wants / or \\ for each \)" in error(r"D:\train")
+    assert error(r"C:\users").endswith(f"; {hint}\n")  # \u begins a number
 
 
 def test_an_lmdb_is_named_with_what_replaces_it(

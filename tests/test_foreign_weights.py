@@ -230,7 +230,9 @@ def test_x4_starts_from_weights_of_x2_but_for_the_upsampler(
     file.write_text(
         json.dumps(raw_options | {"task": "strict", "train": raw_options["train"] | {"G_param_strict": True}})
     )
-    assert "these weights do not fit the network" in refusal(capsys, lambda: train_here(monkeypatch, "--opt", file))
+    assert "they are of a x2 SwinIR, RGB, embed_dim 12, depths [1, 2], it is a x4 SwinIR, " in refusal(
+        capsys, lambda: train_here(monkeypatch, "--opt", file)
+    )
 
 
 @pytest.mark.parametrize("kind", ["SwinIR", "ESRGAN"])
@@ -249,7 +251,7 @@ def test_a_teachers_architecture_is_read_from_its_weights(
     file = tmp_path / "taught.json"
     file.write_text(json.dumps(raw_options))
     train_here(monkeypatch, "--opt", file)
-    found = {"SwinIR": "teacher: a x4 SwinIR, RGB, embed_dim 20, 1 RSTBs", "ESRGAN": "teacher.pth: ESRGAN"}
+    found = {"SwinIR": "teacher: a x4 SwinIR, RGB, embed_dim 20, depths [2]", "ESRGAN": "teacher.pth: ESRGAN"}
     assert found[kind] in capsys.readouterr().out
 
 
@@ -263,5 +265,6 @@ def test_a_teacher_of_another_scale_is_named_as_such(
     file = tmp_path / "taught.json"
     file.write_text(json.dumps(raw_options))
     assert refusal(capsys, lambda: train_here(monkeypatch, "--opt", file)).endswith(
-        "this teacher is a x2 SwinIR, gray, embed_dim 12, 1 RSTBs, but the option file asks for scale 4 and RGB images"
+        "this teacher is a x2 SwinIR, gray, embed_dim 12, depths [2], but the option file asks for scale 4 and RGB "
+        "images"
     )

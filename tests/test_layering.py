@@ -16,7 +16,7 @@ PLAN: dict[str, set[str]] = {
     "utils.options": {"utils.process"},
     "utils.imaging": {"utils.process", "utils.options"},
     "utils.evaluation": {"utils.process", "utils.tables", "utils.imaging"},
-    "utils.runs": {"utils.process", "utils.options", "utils.evaluation"},
+    "utils.runs": {"utils.process", "utils.options", "utils.weights", "utils.evaluation"},
     "utils.report": {
         *("utils.process", "utils.tables", "utils.options", "utils.imaging", "utils.evaluation", "utils.runs"),
     },

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -304,12 +305,17 @@ def test_a_fresh_run_starts_from_the_pretrained_weights(toy: dict[str, Any], tmp
 
 
 def test_weights_of_another_network_are_refused_with_the_difference(toy: dict[str, Any], tmp_path: Path) -> None:
-    toy["netTeacher"]["depths"] = [1, 1, 3]
-    options = with_train(toy, distillation_type="response")
-    for attempt in (check_networks, partial(ModelPlain, device=CPU)):  # the first costs next to nothing
-        refused = r"teacher\.pth: these weights do not fit the network: Missing key\(s\).*; netTeacher should describe"
-        with pytest.raises(UserError, match=refused):
-            attempt(options)
+    for changes, refused in (
+        ({"depths": [1, 1, 3]}, "they are of a x4 SwinIR, RGB, embed_dim 24, depths [1, 1, 2], it is a x4 SwinIR, RGB, "
+         "embed_dim 24, depths [1, 1, 3]; netTeacher should describe the teacher"),
+        ({"mlp_ratio": 4}, "teacher.pth: these weights do not fit the network: size mismatch"),
+    ):  # fmt: skip
+        other = copy.deepcopy(toy)
+        other["netTeacher"] |= changes
+        options = with_train(other, distillation_type="response")
+        for attempt in (check_networks, partial(ModelPlain, device=CPU)):  # the first costs next to nothing
+            with pytest.raises(UserError, match=re.escape(refused)):
+                attempt(options)
     (tmp_path / "teacher.pth").unlink()
     check_networks(options)  # an earlier task may be about to write them
 

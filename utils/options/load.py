@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -31,6 +32,8 @@ EXPECTED = {
     "too_long": "should have at most {max_length} entries",
 }
 
+BACKSLASH = r"JSON drops single backslashes: it wants / or \\ for each \ of a path"
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Options:
     """Read and check an option file, JSON with comments, ours or KAIR's; `overrides` are `key.key=value`.
@@ -55,13 +58,20 @@ def read(path: Path, overrides: Sequence[str]) -> Options:
     try:
         raw = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: cannot be read as JSON: {printable(str(error))}") from error
+        hint = f"; {BACKSLASH}" if has_single_backslash(path) else ""
+        raise UserError(f"{path}: cannot be read as JSON: {printable(str(error))}{hint}") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: the file should hold one JSON object")
     notes = kair.translate(raw)
     for override in overrides:
         apply_override(raw, override)
     return Options.from_file(raw, notes + kair.complete(raw))
+
+
+def has_single_backslash(path: Path) -> bool:
+    """Whether an option file may have lost backslashes of its paths, since JSON drops those before most letters."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return re.search(r'\\[^\\"/]', text.replace(r"\\", "")) is not None
 
 
 def parse(text: str) -> Any:

@@ -2,6 +2,8 @@
 
 A set consists of its parts, `<step>_G.pth`, `_E.pth`, `_P.pth` and `_state.pth`, written in this order, and of the
 manifest `<step>_checkpoint.json`, which is written last and holds the SHA-256 of every part.
+
+KAIR's files in the same folder, which has no manifests, are read where a task begins in it, and never changed.
 """
 
 import hashlib
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 PARTS = ("G", "E", "P", "state")  # P only where there are translators
 MEMBER = re.compile(r"(\d+)_(?:[GEP]\.pth|state\.pth|checkpoint\.json)")
+KAIR_LIST = "kair.json"
 
 
 def part_path(folder: Path, step: int, part: str) -> Path:
@@ -123,12 +126,45 @@ def checksum(data: bytes) -> str:
 
 
 def members(folder: Path) -> dict[int, list[Path]]:
-    """The files of each checkpoint, be it complete or not; the manifest, where there is one, comes first."""
+    """The files of each checkpoint, complete or not, but for KAIR's; the manifest, where there is one, comes first."""
+    kair = of_kair(folder)
+    return {step: paths for step, paths in all_members(folder).items() if step not in kair}
+
+
+def all_members(folder: Path) -> dict[int, list[Path]]:
+    """The same, with KAIR's."""
     found: dict[int, list[Path]] = {}
     for path in sorted(folder.glob("*_*")):
         if match := MEMBER.fullmatch(path.name):
             found.setdefault(int(match[1]), []).append(path)
     return {step: sorted(paths, key=lambda path: path.suffix != ".json") for step, paths in found.items()}
+
+
+def of_kair(folder: Path) -> list[int]:
+    """The steps of the checkpoints that KAIR has written, in their order.
+
+    They are the weights in a folder that has nothing of ours, or those that were listed when a task began there.
+
+    Raises:
+        UserError: the list is damaged.
+    """
+    path = folder / KAIR_LIST
+    if path.exists():
+        try:
+            return [int(step) for step in json.loads(path.read_bytes())["steps"]]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            raise UserError(f'{path}: damaged; it should list KAIR\'s iterations, as in {{"steps": [5000]}}') from error
+    found = all_members(folder)
+    names = {path.name.partition("_")[2] for paths in found.values() for path in paths}
+    if (folder.parent / "options.json").exists() or not names <= {"G.pth", "E.pth", "P.pth"}:
+        return []
+    return sorted(step for step in found if part_path(folder, step, "G").exists())
+
+
+def list_kair(folder: Path) -> None:
+    """Keep the steps of KAIR's checkpoints, if any, before a task begins that will write its own beside them."""
+    if steps := of_kair(folder):
+        write_whole(folder / KAIR_LIST, json.dumps({"steps": steps}).encode())
 
 
 def complete(folder: Path) -> list[int]:

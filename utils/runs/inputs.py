@@ -1,18 +1,16 @@
 """The option files of one command: read, checked, and their weights and images looked for, before torch is loaded."""
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
-from utils.options.load import load
+from utils.options.load import BACKSLASH, has_single_backslash, load
 from utils.options.schema import Options
 from utils.process.errors import UserError
 from utils.runs import checkpoints
 from utils.runs.variants import Variant
 
 FETCH = "python -m data.download fetches DIV2K, Set5 and others, python -m model_zoo.download official weights"
-BACKSLASH = r"JSON drops single backslashes: it wants / or \\ for each \ of a path"
 
 
 def load_all(
@@ -47,7 +45,9 @@ def load_all(
 
 def weights_of(options: Options) -> dict[str, str]:
     """The files of weights that a task begins with or goes on with, by their keys."""
-    keys = [] if checkpoints.complete(options.models_folder) else ["pretrained_netG", "pretrained_netE"]
+    folder = options.models_folder
+    begun = checkpoints.complete(folder) or checkpoints.of_kair(folder)
+    keys = [] if begun else ["pretrained_netG", "pretrained_netE"]
     keys += [] if options.train.distillation_type == "none" else ["pretrained_netTeacher"]
     named = {f"path.{key}": getattr(options.path, key) for key in keys}
     return {key: weights for key, weights in named.items() if weights is not None}
@@ -60,8 +60,3 @@ def image_folders(options: Options) -> Iterator[tuple[str, Path]]:
             yield f"datasets.{name}.dataroot_H", folders.H
             if folders.L is not None:
                 yield f"datasets.{name}.dataroot_L", folders.L
-
-
-def has_single_backslash(path: Path) -> bool:
-    """Whether an option file may have lost backslashes of its paths, since JSON drops those before most letters."""
-    return re.search(r'\\[^\\"/]', path.read_text(encoding="utf-8").replace(r"\\", "")) is not None

@@ -14,6 +14,7 @@ from utils.evaluation.evaluate import ImageResult, average
 from utils.options.schema import Options
 from utils.process.errors import UserError
 from utils.process.files import sync
+from utils.runs import checkpoints
 from utils.runs.history import Change, changes
 from utils.runs.journal import Journal
 from utils.runs.live import Board
@@ -47,6 +48,7 @@ class Record:
         if step < options.train.total_iter:  # a run that adds nothing leaves what it finds
             path = self.folder / "options.json"
             made = changes(path, options, step=step) if step and path.exists() else []
+            checkpoints.list_kair(options.models_folder)
             options.save(path)
         for journal in (self.metrics, self.timing):
             journal.keep(lambda record: record["iter"] <= step)
