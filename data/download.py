@@ -94,7 +94,7 @@ def _fetch_files(name: str, entries: Sequence[Entry], root: Path) -> None:
     with (
         folder_for(root / name),
         ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=len(entries), desc=name, unit="file") as bar,
+        tqdm(total=len(entries), desc=name, unit="file", disable=None) as bar,
     ):
         for _ in pool.map(one, entries):
             bar.update()

@@ -119,7 +119,7 @@ class ImageStore:
             return None
 
         missing = np.flatnonzero(done == 0).tolist()
-        progress = tqdm(total=len(self), initial=len(self) - len(missing), desc=title, unit="image")
+        progress = tqdm(total=len(self), initial=len(self) - len(missing), desc=title, unit="image", disable=None)
         problems = []
         with ThreadPoolExecutor(threads) as pool, progress:
             for problem in pool.map(write, missing):

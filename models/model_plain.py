@@ -291,7 +291,6 @@ def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: to
     """The teacher with its weights, which one of spandrel's has already."""
     path = options.path.pretrained_netTeacher
     if not isinstance(network, SwinIR):
-        logger.info("loaded %s: %s", path, network.descriptor.architecture.name)
         return Teacher(network.to(device))
     load_pretrained(network, path, advice=OTHER_TEACHER)
     return Teacher(network.to(device), compiled=bool(options.train.compile))
@@ -310,7 +309,6 @@ def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "", s
             weights = {**network.state_dict(), **{k: value for k, value in weights.items() if k not in left_out}}
             logger.warning("%s: what does not fit the student is left out: %s", path, ", ".join(left_out))
         load_network(network, weights, source=Path(path), advice=advice)
-        logger.info("loaded %s", path)
 
 
 def knows_bfloat16(device: torch.device) -> bool:

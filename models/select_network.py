@@ -1,6 +1,5 @@
 """Which network an option file or a checkpoint asks for."""
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from math import isqrt
@@ -17,8 +16,6 @@ from utils.options.networks import Network, SpandrelNetwork
 from utils.options.schema import Options
 from utils.process.errors import UserError
 from utils.weights import load_weights, misfits, read_finite_weights, stated_arguments
-
-logger = logging.getLogger(__name__)
 
 FIRST_BLOCK = "residual_group.blocks.0"  # of each RSTB
 NETWORKS = {"swinir": SwinIR, "swinir_student": SwinIR_Student}
@@ -89,22 +86,29 @@ def teacher_from_weights(path: Path, options: Options) -> SwinIR | SpandrelTeach
     network = network_from_weights(weights, source=path)
     if (network.upscale, network.in_chans) != (scale, channels):
         raise UserError(
-            f"{path}: this teacher is {describe(weights)}, but the option file asks for scale {scale} and "
+            f"{path}: this teacher is a {describe_weights(weights)}, but the option file asks for scale {scale} and "
             f"{'RGB' if channels == 3 else 'gray'} images"
         )
-    logger.info("teacher: %s", describe(weights))
     return network
 
 
-def describe(weights: Mapping[str, Tensor]) -> str:
-    """`a x2 SwinIR, gray, embed_dim 24, depths [6, 6]`, of its weights.
+def describe(network: nn.Module) -> str:
+    """`x2 SwinIR, gray, embed_dim 24, depths [6, 6], 123,456 parameters`; of spandrel's networks, the architecture."""
+    size = f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters"
+    if isinstance(network, SpandrelTeacher):
+        return f"{network.descriptor.architecture.name}, {size}"
+    return f"{describe_weights(network.state_dict())}, {size}"
+
+
+def describe_weights(weights: Mapping[str, Tensor]) -> str:
+    """`x2 SwinIR, gray, embed_dim 24, depths [6, 6]`.
 
     Raises:
         LookupError, ArithmeticError, ValueError: they are not those of a SwinIR.
     """
     found = arguments_from_weights(weights)
     colours = "RGB" if found["in_chans"] == 3 else "gray"
-    return f"a x{found['upscale']} SwinIR, {colours}, embed_dim {found['embed_dim']}, depths {found['depths']}"
+    return f"x{found['upscale']} SwinIR, {colours}, embed_dim {found['embed_dim']}, depths {found['depths']}"
 
 
 def load_network(network: nn.Module, weights: Mapping[str, Tensor], *, source: Path, advice: str = "") -> None:
@@ -115,10 +119,10 @@ def load_network(network: nn.Module, weights: Mapping[str, Tensor], *, source: P
     """
     if misfits(network, weights):
         with suppress(LookupError, ArithmeticError, ValueError):  # no SwinIR
-            found, wanted = describe(weights), describe(network.state_dict())
+            found, wanted = describe_weights(weights), describe_weights(network.state_dict())
             if found != wanted:
                 raise UserError(
-                    f"{source}: these weights do not fit the network: they are of {found}, it is {wanted}{advice}"
+                    f"{source}: these weights do not fit the network: they are of a {found}, it is a {wanted}{advice}"
                 )
     load_weights(network, weights, source=source, advice=advice)
 

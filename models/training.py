@@ -13,9 +13,9 @@ from torch import Tensor
 from models.inspect.cost import record_cost
 from models.inspect.feature_maps import record_feature_maps
 from models.inspect.panels import Panels
-from models.inspect.summary import count_parameters
 from models.model_plain import ModelPlain
 from models.optimization import learning_rate
+from models.select_network import describe
 from utils.evaluation.evaluate import Dataset, ImageResult
 from utils.imaging.io import write_image
 from utils.process import dist
@@ -126,20 +126,34 @@ class Training:
 
     def _log_start(self) -> None:
         options, model = self.options, self.model
-        logger.info("task %s in %s, %s", options.task, options.task_folder, describe_device(model.device))
         for note in options.notes:
             logger.info("%s", note)
-        train = options.datasets.train
-        logger.info("%s: %s training images in %s", train.name, f"{self.n_images:,}", train.place)
-        for name, dataset in self.tests.items():
-            logger.info("%s: %s test images", name, f"{len(dataset):,}")
-        logger.info("student: %s parameters", f"{count_parameters(model.student):,}")
-        logger.info("%s", model.objective)
+        for name, text in self._plan().items():
+            logger.info("%-8s: %s", name, text)
         if model.step >= options.train.total_iter:
             total = f"{options.train.total_iter:,}"
             logger.info("nothing to train: iteration %s is reached, train.total_iter is %s", f"{model.step:,}", total)
         elif model.step:
             logger.info("continuing after iteration %s", f"{model.step:,}")
+
+    def _plan(self) -> dict[str, str]:
+        """What this run is about to do, in a line each."""
+        options, model, train = self.options, self.model, self.options.datasets.train
+        teacher = "none"
+        if model.teacher:
+            how = "answers are stored" if options.train.teacher == "stored" else "asked in each iteration"
+            teacher = f"{describe(model.teacher.module)}, {options.path.pretrained_netTeacher}, {how}"
+        crop = train.H_size // options.scale
+        tests = ", ".join(f"{name} ({len(dataset):,} test images)" for name, dataset in self.tests.items())
+        batch = f"{train.dataloader_batch_size} crops of {crop}x{crop} a step"
+        start = f"iteration {model.step:,}" if model.step else options.path.pretrained_netG or "random weights"
+        return {
+            "task": f"{options.task} in {options.task_folder}, {describe_device(model.device)}",
+            "student": f"{describe(model.student)}, from {start}",
+            "teacher": teacher,
+            "losses": str(model.objective),
+            "data": f"{train.name}: {self.n_images:,} training images in {train.place}, {batch}; tests: {tests}",
+        }
 
     def _due(self, every: int) -> bool:
         return self.model.step % every == 0 or self.model.step == self.options.train.total_iter
@@ -159,7 +173,7 @@ class Training:
         losses = self.model.train_step(batch)
         self.data_seconds += loaded - start
         if self.progress:
-            self.progress.advance()
+            self.progress.advance(self.model.step)
         self.seconds += time.perf_counter() - start
         return losses
 
@@ -186,10 +200,11 @@ class Training:
         if self.record:
             step = self.model.step
             named = dict(zip(losses, means, strict=True))
-            self.record.losses(named, epoch=self._epoch, step=step, lr=learning_rate(self.options.train, step))
-            self.record.time(step=step, seconds=self.seconds, data_seconds=self.data_seconds)
-            if self.progress:
-                self.progress.tell(named, step=step, seconds=self.seconds, data_seconds=self.data_seconds)
+            lr = learning_rate(self.options.train, step)
+            times = {"seconds": self.seconds, "data_seconds": self.data_seconds}
+            pace = self.progress.tell(step=step, **times) if self.progress else ""
+            self.record.losses(named, epoch=self._epoch, step=step, lr=lr, beside=pace)
+            self.record.time(step=step, **times)
 
     def _report_skipped(self) -> None:
         model, limit = self.model, self.options.train.max_bad_steps

@@ -41,20 +41,20 @@ def board(run: Run) -> EventAccumulator:
 
 
 def test_without_a_terminal_plain_lines_tell_speed_and_end_but_not_in_the_log_file(run: Run) -> None:
-    line = r"^toy: 4 of 4 iterations, ETA 0:00:00, [\d.]+ images/s, data wait \d+%, peak memory \d+\.\d GB$"
+    line = r"iter: +4, .* G_loss: \S+ \| 100%, ETA 0:00:00, [\d.]+ images/s, data wait \d+%, peak memory \d+\.\d GB$"
     assert re.search(line, run.output.read_text(), re.MULTILINE)
     assert "ETA" not in (run.task / "train.log").read_text()
 
 
-def test_the_speed_is_that_of_training_alone(raw_options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_speed_is_that_of_training_alone(raw_options: dict[str, Any]) -> None:
     options = Options.model_validate(raw_options)
     progress = Progress(options, step=10, seconds=100.0, data_seconds=1.0, device=torch.device("cpu"))
-    progress.tell({}, step=12, seconds=102.0, data_seconds=1.5)
+    pace = progress.tell(step=12, seconds=102.0, data_seconds=1.5)
     progress.close()
-    assert f", {options.datasets.train.dataloader_batch_size:.1f} images/s, data wait 25%, " in capsys.readouterr().out
+    assert f", {options.datasets.train.dataloader_batch_size:.1f} images/s, data wait 25%, " in pace
 
 
-def test_on_a_terminal_there_is_a_bar_with_losses_and_log_lines_above_it(run: Run) -> None:
+def test_on_a_terminal_there_is_a_bar_and_log_lines_with_the_losses_above_it(run: Run) -> None:
     arguments = ["--opt", str(run.options), "--set", "train.total_iter=5", "task=on_a_terminal"]
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 250, 0, 0))  # 40 lines of 250 characters
@@ -70,7 +70,8 @@ def test_on_a_terminal_there_is_a_bar_with_losses_and_log_lines_above_it(run: Ru
     process.join()
     assert process.exitcode == 0
     text = shown.decode()
-    assert re.search(r"on_a_terminal: 100%\|.*5/5 .*images/s, .*G_loss \d\.\d\de[+-]\d\d", text)
+    assert re.search(r"on_a_terminal: 100%\|.*5/5 .*images/s, ", text)
+    assert "ETA" not in text
     kair_lines = [part for part in re.split(r"[\r\n]+", text) if "G_loss: " in part]
     assert len(kair_lines) == 5
     assert all(re.match(r"(\x1b\[A)?\d\d-\d\d-\d\d \d\d:\d\d:\d\d", line) for line in kair_lines)
@@ -112,3 +113,23 @@ def test_a_panel_shows_the_same_place_at_both_scales(raw_options: dict[str, Any]
     picture = panels.pictures()["odd/a"]
     assert picture.shape == (192, 3 * 192, 3)
     np.testing.assert_array_equal(picture[:, :192], picture[:, -192:])
+
+
+def test_the_start_says_in_lines_of_their_own_what_will_happen(tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"checkpoint_print": 10**6, "checkpoint_test": 10**6, "total_iter": 14})
+    run.finish()
+    said = re.findall(r"^\S+ \S+ : (\w+) *: (.*)$", run.output.read_text(), re.MULTILINE)
+    lines = dict(said)
+    assert list(lines)[-7:-1] == ["task", "student", "teacher", "losses", "data", "time"]
+    assert lines["task"].startswith(f"toy in {run.task}, 1 process on ")
+    assert re.fullmatch(
+        r"x4 SwinIR, RGB, embed_dim 12, depths \[1, 2\], [\d,]+ parameters, from random weights", lines["student"]
+    )
+    assert lines["teacher"].endswith(f"parameters, {run.folder / 'teacher.pth'}, asked in each iteration")
+    assert lines["losses"].startswith("G_loss = 1 * l_g_L1 [l1(student, H)] + ")
+    assert lines["data"] == (
+        f"toy_train: 6 training images in {run.folder / 'HR'}, 4 crops of 8x8 a step; tests: toy_test (6 test images)"
+    )
+    assert re.fullmatch(r"about 0:00:0\d to go, without validation", lines["time"])
+    run.finish("train.total_iter=15")
+    assert re.search(r" : student : .*, from iteration 14\n", run.output.read_text())

@@ -72,7 +72,9 @@ def check_images(wanted: Iterable[Demand]) -> None:
             of each kind.
     """
     share = list(dict.fromkeys(wanted))[dist.rank() :: dist.world_size()]
-    bar = tqdm(total=len(share), desc="checking images", unit="image", delay=1, disable=not dist.is_main())
+    bar = tqdm(
+        total=len(share), desc="checking images", unit="image", delay=1, disable=None if dist.is_main() else True
+    )
     problems = []
     with ThreadPoolExecutor(cores()) as pool, bar:
         for problem in pool.map(problem_of, share):

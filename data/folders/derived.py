@@ -1,6 +1,7 @@
 """Files that are made of folders of HR images: where they go, and the LR images that are missing."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -13,6 +14,8 @@ from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import bicubic_down
 from utils.options.datasets import Folders
 from utils.process.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def derived_folder(folder_H: Path, kind: str, *, cache: Path | None) -> Path:
@@ -70,7 +73,9 @@ def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]
                 f"{folder_L}: LR images cannot be written ({error.strerror}); name a folder of LR images, "
                 "or, in an option file, set path.cache to a folder that can be written"
             ) from error
-        with ThreadPoolExecutor() as pool, tqdm(total=len(stale), desc=f"LR x{scale}", unit="image") as bar:
+        logger.info("LR x%d: making %s images in %s", scale, f"{len(stale):,}", folder_L)
+        bar = tqdm(total=len(stale), desc=f"LR x{scale}", unit="image", disable=None)
+        with ThreadPoolExecutor() as pool, bar:
             for _ in pool.map(make, stale):
                 bar.update()
     return pairs

@@ -19,7 +19,8 @@ class Teacher:
     network: FeatureNetwork
 
     def __init__(self, network: nn.Module, *, compiled: bool = False) -> None:
-        self.network = cast("FeatureNetwork", network.eval().requires_grad_(requires_grad=False))
+        self.module = network.eval().requires_grad_(requires_grad=False)
+        self.network = cast("FeatureNetwork", self.module)
         ask = self.network.forward_with_features
         self.ask = torch.compile(ask) if compiled else ask
 

@@ -19,6 +19,15 @@ class PlainFormatter(logging.Formatter):
         return printable_lines(super().format(record))
 
 
+class TerminalFormatter(PlainFormatter):
+    """The same, with what a record has `beside` its message: what the log file does not keep."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        beside = getattr(record, "beside", "")
+        return f"{super().format(record)} | {beside}" if beside else super().format(record)
+
+
 class TerminalHandler(logging.StreamHandler):
     """Writes above the progress bar, where there is one."""
 
@@ -32,7 +41,7 @@ def log_to_terminal(*, quiet: bool) -> None:
     """Show the log on the terminal; `quiet` processes show only warnings."""
     logging.captureWarnings(capture=True)
     handler = TerminalHandler(sys.stdout)
-    handler.setFormatter(PlainFormatter())
+    handler.setFormatter(TerminalFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING if quiet else logging.INFO)

@@ -1,9 +1,9 @@
 """What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere, and TensorBoard."""
 
+import logging
 import os
 import resource
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +18,11 @@ from tqdm import tqdm
 from utils.options.schema import Options
 from utils.process.errors import UserError
 
+logger = logging.getLogger(__name__)
+
+
+UNTIMED, TIMED = 2, 10  # first iterations that compile and warm up, and those that tell of the rest
+
 
 class Progress:
     """How far a run is and how fast, from iteration `step` on; only the main process tells.
@@ -29,27 +34,35 @@ class Progress:
     def __init__(
         self, options: Options, *, step: int, seconds: float, data_seconds: float, device: torch.device
     ) -> None:
-        self.task, self.total, self.device = options.task, options.train.total_iter, device
+        self.total, self.device = options.train.total_iter, device
         self.batch_size = options.datasets.train.dataloader_batch_size
         self.first = self.told = step
-        self.start = time.perf_counter()
+        self.start = self.paced_from = time.perf_counter()
         self.told_seconds, self.told_data_seconds = seconds, data_seconds
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)  # of an earlier task, or of storing the teacher's outputs
         self.bar = tqdm(
-            desc=self.task, initial=step, total=self.total, unit="it", dynamic_ncols=True, disable=None
+            desc=options.task, initial=step, total=self.total, unit="it", dynamic_ncols=True, disable=None
         )  # None: unless it is not a terminal
 
-    def advance(self) -> None:
-        """One more iteration."""
+    def advance(self, step: int) -> None:
+        """Iteration `step` is done; where there is no bar, say early how long the run will take."""
         self.bar.update()
+        if step == self.first + UNTIMED:
+            self.paced_from = time.perf_counter()
+        elif step == self.first + UNTIMED + TIMED and self.told == self.first and self.bar.disable:
+            left = (time.perf_counter() - self.paced_from) / TIMED * (self.total - step)
+            logger.info("%-8s: about %s to go, without validation", "time", timedelta(seconds=round(left)))
 
-    def tell(self, losses: Mapping[str, float], *, step: int, seconds: float, data_seconds: float) -> None:
-        """Show the speed since it was last told, the share of waiting for data, the memory and, on the bar, losses.
+    def tell(self, *, step: int, seconds: float, data_seconds: float) -> str:
+        """Show on the bar the speed since it was last told, the share of waiting for data, and the memory.
 
         Args:
             seconds, data_seconds: of training, and of waiting for data among them, so far; validation and saving count
                 for the time that is left, not for the speed.
+
+        Returns:
+            The same and the time that is left, for a line of the log, where there is no bar; else nothing.
         """
         passed = max(seconds - self.told_seconds, 1e-9)
         waited = data_seconds - self.told_data_seconds
@@ -57,13 +70,12 @@ class Progress:
             f"{self.batch_size * (step - self.told) / passed:.1f} images/s, "
             f"data wait {waited / passed:.0%}, peak memory {peak_memory(self.device) / 1e9:.1f} GB"
         )
-        if self.bar.disable:
-            left = (time.perf_counter() - self.start) / max(step - self.first, 1) * (self.total - step)
-            eta = timedelta(seconds=round(left))
-            sys.stdout.write(f"{self.task}: {step:,} of {self.total:,} iterations, ETA {eta}, {text}\n")
-            sys.stdout.flush()
-        self.bar.set_postfix_str(", ".join([text, *(f"{name} {value:.2e}" for name, value in losses.items())]))
+        self.bar.set_postfix_str(text)
         self.told, self.told_seconds, self.told_data_seconds = step, seconds, data_seconds
+        if not self.bar.disable:
+            return ""
+        left = (time.perf_counter() - self.start) / max(step - self.first, 1) * (self.total - step)
+        return f"{step / self.total:4.0%}, ETA {timedelta(seconds=round(left))}, {text}"
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -82,10 +82,11 @@ class Record:
         earlier = self.timing.read()
         return (earlier[-1]["seconds"], earlier[-1]["data_seconds"]) if earlier else (0.0, 0.0)
 
-    def losses(self, losses: Mapping[str, float], *, epoch: int, step: int, lr: float) -> None:
-        """Write one line in KAIR's form, and the same figures for programs."""
+    def losses(self, losses: Mapping[str, float], *, epoch: int, step: int, lr: float, beside: str = "") -> None:
+        """Write one line in KAIR's form, with what a terminal shows `beside` it, and the same figures for programs."""
         terms = " ".join(f"{name}: {value:.3e}" for name, value in losses.items())
-        logger.info("<%s, lr:%.3e> %s", kair_position(epoch=epoch, step=step), lr, terms)
+        position = kair_position(epoch=epoch, step=step)
+        logger.info("<%s, lr:%.3e> %s", position, lr, terms, extra={"beside": beside})
         self.metrics.write({"kind": "train", "epoch": epoch, "iter": step, "lr": lr, **losses})
         self.board.figures({"lr": lr, **losses}, group="train", step=step)
 
