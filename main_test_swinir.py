@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import; wrong arguments are told b
 
     from data.dataset_test import TaskImages
     from models.network_swinir import SwinIR
+    from models.spandrel_teacher import SpandrelTeacher
     from utils.evaluation.evaluate import ImageResult
     from utils.evaluation.restorer import Restore
 
@@ -87,7 +88,7 @@ def model_file(arguments: argparse.Namespace) -> Path:
 
 
 def choose_degradation(
-    arguments: argparse.Namespace, network: "SwinIR", model: Path, options: Options | None
+    arguments: argparse.Namespace, network: "SwinIR | SpandrelTeacher", model: Path, options: Options | None
 ) -> Degradation:
     """What the arguments ask for, and where they say nothing, what the network was trained for.
 
@@ -206,7 +207,8 @@ def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path,
     """
     from data.dataset_test import define_task_images
     from models.memory import peak_bytes
-    from models.select_network import network_with_weights
+    from models.network_swinir import SwinIR
+    from models.select_network import network_to_test
     from utils.evaluation.restorer import Restorer
     from utils.evaluation.results import begin_results, results_table, write_results
     from utils.imaging.metrics import judged_border
@@ -221,7 +223,7 @@ def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path,
         damaged = not_finite(weights)
         if damaged and dist.is_main():
             say(f"{model}: {describe_not_finite(damaged)}")
-        network = network_with_weights(weights, source=model, options=options)
+        network = network_to_test(weights, source=model, options=options)
         degradation = choose_degradation(arguments, network, model, options)
         images = [define_task_images(degradation, folder_lq=pair.lq, folder_gt=pair.gt) for pair in sets]
         restore = Restorer(
@@ -230,7 +232,7 @@ def test(arguments: argparse.Namespace, sets: Sequence[SetFolders], model: Path,
             window_size=network.window_size,
             tile=arguments.tile,
             tile_overlap=arguments.tile_overlap,
-            peak_bytes=partial(peak_bytes, network),
+            peak_bytes=partial(peak_bytes, network) if isinstance(network, SwinIR) else None,
             self_ensemble=arguments.self_ensemble,
             name=str(model),
         )

@@ -18,6 +18,7 @@ from data.workers import Guarded, prepare_worker, shared, supply
 from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError
+from utils.process.machine import cores
 
 
 class Item(TypedDict):
@@ -88,7 +89,7 @@ def training_batches(crops: Crops, options: Options, *, first_step: int) -> Gene
     loader: DataLoader[Any] = DataLoader(
         Guarded(crops),
         batch_sampler=sampler,
-        num_workers=ceil(train.dataloader_num_workers / dist.world_size()),
+        num_workers=min(ceil(train.dataloader_num_workers / dist.world_size()), cores()),
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=prepare_worker,

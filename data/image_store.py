@@ -82,7 +82,7 @@ class ImageStore:
                 partial.unlink(missing_ok=True)
                 return
             reserve(file, partial, size=size + len(self))
-            logger.info("%s: making %s (%.2f GB)", title, self.path, size / 1e9)
+            logger.info("%s: making %s (%s)", title, self.path, tqdm.format_sizeof(size, "B"))
             mapped = np.memmap(file, dtype=np.uint8, mode="r+")
             problems = self._fill(mapped[:size], mapped[size:], make, threads=threads, title=title)
             if problems:

@@ -11,18 +11,19 @@ from torch import Tensor, nn
 
 from models.network_swinir import SwinIR
 from models.network_swinir_student import STUDENT, SwinIR_Student
-from models.spandrel_teacher import SpandrelTeacher, read_teacher
+from models.spandrel_teacher import SpandrelTeacher, read_descriptor, read_teacher
 from utils.options.networks import Network, SpandrelNetwork
 from utils.options.schema import Options
 from utils.process.errors import UserError
 from utils.weights import load_weights, misfits, read_finite_weights, stated_arguments
 
 FIRST_BLOCK = "residual_group.blocks.0"  # of each RSTB
+FIRST_TABLE = f"layers.0.{FIRST_BLOCK}.attn.relative_position_bias_table"  # which every SwinIR has
 NETWORKS = {"swinir": SwinIR, "swinir_student": SwinIR_Student}
 
 TRACELESS = ("img_range", "qk_scale")  # arguments that leave no mark on a state dict
 
-# Classical SR of the paper, the teacher unless an option file says otherwise.
+# The paper's, the teacher unless an option file says otherwise; at scale 1, which needs none, without its upsampler.
 SWINIR_M = {
     "img_size": 64,
     "embed_dim": 180,
@@ -66,8 +67,9 @@ def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
                 features=options.netTeacher.features,
                 crop=options.datasets.train.H_size // options.scale,
             )
-    widths = STUDENT if options.netTeacher.net_type == "swinir_student" else {}
-    defaults = SWINIR_M | widths | {"upscale": options.scale, "in_chans": options.n_channels}
+    others = STUDENT if options.netTeacher.net_type == "swinir_student" else {}
+    others = others | ({"upsampler": ""} if options.scale == 1 else {})
+    defaults = SWINIR_M | others | {"upscale": options.scale, "in_chans": options.n_channels}
     return build("netTeacher", options.netTeacher, defaults=defaults, scale=options.scale, frozen=True)
 
 
@@ -79,7 +81,7 @@ def teacher_from_weights(path: Path, options: Options) -> SwinIR | SpandrelTeach
     """
     weights = read_finite_weights(path)
     scale, channels = options.scale, options.n_channels
-    if f"layers.0.{FIRST_BLOCK}.attn.relative_position_bias_table" not in weights:
+    if FIRST_TABLE not in weights:
         crop = options.datasets.train.H_size // scale
         with torch.device("cpu"):
             return read_teacher(path, scale=scale, channels=channels, features=[], crop=crop)
@@ -147,6 +149,19 @@ def build(key: str, network: Network, *, defaults: Mapping[str, Any], scale: int
     return built
 
 
+def network_to_test(
+    weights: Mapping[str, Tensor], *, source: Path, options: Options | None
+) -> SwinIR | SpandrelTeacher:
+    """A checkpoint's network with its weights, a SwinIR or, without an option file, what spandrel finds in the file.
+
+    Raises:
+        UserError: as `network_with_weights`, or as `read_descriptor`.
+    """
+    if options or FIRST_TABLE in weights:
+        return network_with_weights(weights, source=source, options=options)
+    return SpandrelTeacher(read_descriptor(source), features=[], crop=0).eval()
+
+
 def network_with_weights(weights: Mapping[str, Tensor], *, source: Path, options: Options | None) -> SwinIR:
     """A checkpoint's network with its weights: as its option file says, or, without one, as the file shows.
 
@@ -181,7 +196,7 @@ def arguments_from_weights(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     depths = count_children(weights, "layers.")
     blocks = [count_children(weights, f"layers.{i}.residual_group.blocks.") for i in range(depths)]
     first = f"layers.0.{FIRST_BLOCK}"
-    window_size = (isqrt(weights[f"{first}.attn.relative_position_bias_table"].shape[0]) + 1) // 2
+    window_size = (isqrt(weights[FIRST_TABLE].shape[0]) + 1) // 2
     mask = next((value for name, value in weights.items() if name.endswith("attn_mask")), None)
     # A file without any buffers does not show whether windows are shifted; all published networks shift them.
     shifted = 1 if f"{first}.attn.relative_position_index" in weights else 2

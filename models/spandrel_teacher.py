@@ -36,6 +36,7 @@ class SpandrelTeacher(nn.Module):
         window_size: spandrel's minimum size, which is a multiple of the size that inputs should be a multiple of. For
             networks with windows it is the best guess at what they pad their input to, of which spandrel tells nothing.
         feature_dims: D of each feature.
+        upscale, in_chans, img_range, upsampler: what a SwinIR for the same images would have.
 
     Raises:
         UserError: a path names no module, or one whose output is not one vector for each pixel of the LR image.
@@ -46,6 +47,8 @@ class SpandrelTeacher(nn.Module):
         self.descriptor = descriptor
         self.network = descriptor.eval().model
         self.window_size = max(descriptor.size_requirements.minimum, descriptor.size_requirements.multiple_of)
+        self.upscale, self.in_chans, self.img_range = descriptor.scale, descriptor.input_channels, 1.0
+        self.upsampler = "pixelshuffle" if self.upscale > 1 else ""
         self.taps = [find_module(self.network, path) for path in features]
         self.to_tokens: list[ToTokens] = []
         self.feature_dims: list[int] = []
@@ -137,10 +140,26 @@ def find_module(network: nn.Module, path: str) -> nn.Module:
 
 
 def read_teacher(path: Path, *, scale: int, channels: int, features: Sequence[str], crop: int) -> SpandrelTeacher:
-    """The teacher of a file of weights, whose architecture spandrel finds out; nothing in the file is executed.
+    """The teacher of a file of weights.
 
     Raises:
-        UserError: spandrel cannot read the file, or it is for another scale or other channels, or as `SpandrelTeacher`.
+        UserError: it is for another scale or other channels, or as `read_descriptor` and `SpandrelTeacher`.
+    """
+    descriptor = read_descriptor(path)
+    found = (descriptor.scale, descriptor.input_channels)
+    if found != (scale, channels):
+        raise UserError(
+            f"{path}: this {descriptor.architecture.name} is for scale {found[0]} and images of {found[1]} channels, "
+            f"which does not fit scale {scale} and n_channels {channels}"
+        )
+    return SpandrelTeacher(descriptor, features=features, crop=crop)
+
+
+def read_descriptor(path: Path) -> "ImageModelDescriptor":
+    """The network of a file of weights, whose architecture spandrel finds out; nothing in the file is executed.
+
+    Raises:
+        UserError: spandrel cannot read the file, or the network does not make images of as many channels as it takes.
     """
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError  # seconds, for its 40 architectures
 
@@ -151,18 +170,15 @@ def read_teacher(path: Path, *, scale: int, channels: int, features: Sequence[st
             descriptor = ModelLoader().load_from_state_dict(dict(weights))
     except UnsupportedModelError as error:
         raise UserError(
-            f"{path}: spandrel knows no architecture with these weights (those of the package spandrel_extra_arches, "
-            f"whose licences restrict their use, are not read)"
+            f"{path}: these are not the weights of a SwinIR, nor of another architecture that spandrel knows (those of "
+            f"the package spandrel_extra_arches, whose licences restrict their use, are not read)"
         ) from error
     except Exception as error:  # whatever the code of forty architectures may raise
         raise UserError(f"{path}: spandrel cannot read this file ({type(error).__name__}: {error})") from error
     name = descriptor.architecture.name
     if not isinstance(descriptor, ImageModelDescriptor):
         raise UserError(f"{path}: a {name} fills in masked images and cannot teach super-resolution")
-    found = (descriptor.scale, descriptor.input_channels, descriptor.output_channels)
-    if found != (scale, channels, channels):
-        raise UserError(
-            f"{path}: this {name} is for scale {found[0]} and makes {found[2]} channels of {found[1]}, "
-            f"which does not fit scale {scale} and n_channels {channels}"
-        )
-    return SpandrelTeacher(descriptor, features=features, crop=crop)
+    if descriptor.input_channels != descriptor.output_channels:
+        channels = f"{descriptor.output_channels} channels of {descriptor.input_channels}"
+        raise UserError(f"{path}: this {name} makes {channels}; expected as many as it takes")
+    return descriptor

@@ -206,8 +206,12 @@ def kill_ranks(folder: Path, *, count: int, seed: int) -> Outcome:
 
 def kill_rank(run: Run, torchrun: Torchrun, rng: random.Random) -> bool:
     """Kill either of two ranks some time after they have begun to train; whether they had not ended before."""
-    begun = run.output.read_text().count("training images")
-    wait_until(lambda: run.output.read_text().count("training images") > begun, torchrun)
+
+    def begun() -> int:
+        return run.output.read_text().count("training images") if run.output.exists() else 0
+
+    before = begun()
+    wait_until(lambda: begun() > before, torchrun)
     time.sleep(rng.uniform(0, 1))
     pid = rank_pid(torchrun, rng.randint(0, 1))
     if pid is not None:

@@ -53,7 +53,8 @@ def commands() -> Iterator[tuple[str, str]]:
     """Each command of the documents' blocks of code: where it stands, and the command in one line."""
     for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")
-        blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        blocks = [block for language, block in fenced if language in {"", "sh"}]
         blocks += re.findall(r"(?:^    (?:python|torchrun).*\n)+", text, re.MULTILINE)
         for block in blocks:
             for line in block.replace("\\\n", " ").splitlines():
@@ -72,6 +73,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("options", "docs"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "model_zoo", folder / "model_zoo")
+    (written,) = re.findall(
+        r"^```json\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert len(written.splitlines()) <= 16
+    (folder / "my.json").write_text(written)
     for images in ("my/images", "my/test_images"):
         write_images(folder / images)
     for number in range(2):
@@ -115,9 +121,13 @@ def toy(command: str) -> str:
         command = command.replace(checkpoint, LAST)
     command = command.replace("100000_E.pth", "1_E.pth").replace("TASK ...", "swinir_student_distill_feature")
     if "main_train_student.py" in command:
-        teacher = SPANDREL if "net_type=spandrel" in command else SWINIR
-        images = "" if "my/images" in command else IMAGES  # where it names its own, they are used
-        command = f"{command} {'' if '--set' in command else '--set'} {TOY} {images} {teacher}"
+        if "my.json" in command:  # a whole option file, with images and a student of its own
+            own = ""
+        elif "net_type=spandrel" in command:
+            own = f"{IMAGES} {SPANDREL}"
+        else:
+            own = f"{IMAGES} {SWINIR}"
+        command = f"{command} {'' if '--set' in command else '--set'} {TOY} {own}"
     return command
 
 

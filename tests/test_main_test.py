@@ -272,6 +272,16 @@ def test_set5_comes_out_as_published_where_the_official_weights_are(
     assert results(tmp_path, "swinir_classical_sr_x4", "Set5")["average"]["psnr_y"] == pytest.approx(32.92, abs=0.01)
 
 
+@pytest.mark.slow
+def test_a_network_that_spandrel_reads_comes_out_on_set5_as_published(
+    run: Callable[..., str], shared: Callable[[str], Path], tmp_path: Path
+) -> None:
+    set5, model = shared("testsets/Set5"), shared("teachers/DAT_light_x4.pth")
+    run("--folder_lq", set5 / "LR_bicubic" / "X4", "--folder_gt", set5 / "HR", "--model_path", model)
+    figures = results(tmp_path, "teachers_DAT_light_x4_classical_sr_x4", "Set5")["average"]
+    assert figures["psnr_y"] == pytest.approx(32.57, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("task", "files", "names"),
     [

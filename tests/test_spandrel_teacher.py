@@ -294,10 +294,10 @@ def denoiser(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (unknown_architecture, "spandrel knows no architecture with these weights .*spandrel_extra_arches"),
+        (unknown_architecture, "nor of another architecture that spandrel knows .*spandrel_extra_arches"),
         (damaged, "not a readable checkpoint"),
         (code, "not a readable checkpoint .*could run code"),
-        (denoiser, "this DnCNN is for scale 1 and makes 3 channels of 3, which does not fit scale 4 and n_channels 3"),
+        (denoiser, "this DnCNN is for scale 1 and images of 3 channels, which does not fit scale 4 and n_channels 3"),
     ],
 )
 def test_a_file_that_is_no_teacher_is_refused_by_name(

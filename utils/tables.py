@@ -19,7 +19,8 @@ def formatted(figures: Mapping[str, float]) -> dict[str, str]:
 
 def describe(name: str, figures: Mapping[str, float]) -> str:
     """`baby   PSNR 33.51  SSIM 0.9094  ...`."""
-    return f"{name:20}" + "".join(f"  {label} {text}" for label, text in formatted(figures).items())
+    cells = (f"  {label} {text}" for label, text in formatted(figures).items())
+    return f"{name:20}{''.join(cells)}".rstrip()
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:

@@ -77,7 +77,8 @@ class TrainSet(ImageSet):
     dataloader_shuffle: bool = True
     """Whether each epoch goes through the images in a new random order."""
     dataloader_num_workers: Annotated[int, Field(ge=0, le=256)] = 4
-    """Processes that load data, over all training processes together; each has its share, rounded up."""
+    """Processes that load data, over all training processes together; each has its share, rounded up, but not
+    more than it has cores."""
     dataloader_batch_size: Annotated[int, Field(gt=0, le=65_536)] = 32
     """Crops of one iteration, over all training processes together."""
 

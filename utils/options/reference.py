@@ -55,8 +55,8 @@ BasicSR's, the published constructor of SwinIR, or this project. What becomes of
 
 NETWORK_NOTE = """
 Keys left out of `netTeacher` are those of SwinIR-M for the file's scale instead: `embed_dim` 180, six RSTBs of depth 6
-and 6 heads, `window_size` 8, `mlp_ratio` 2, pixelshuffle. In both sections, those left out beside `net_type`
-"swinir_student" are the student's: `embed_dim` 60, four RSTBs of depth 4 and 6 heads, `window_size` 8.
+and 6 heads, `window_size` 8, `mlp_ratio` 2, pixelshuffle, but at scale 1 no upsampler. In both sections, those left out
+beside `net_type` "swinir_student" are the student's: `embed_dim` 60, 4 RSTBs of depth 4 and 6 heads, `window_size` 8.
 """
 
 

@@ -9,8 +9,10 @@ NETWORK_COLUMNS = ("parameters", "of teacher's", "GFLOPs", "of teacher's GFLOPs"
 
 
 def cost_rows(methods: Sequence[Method]) -> list[dict[str, str]]:
-    """What each task's training cost so far, and what its student costs to run."""
-    return [{"task": task.name, **training_cells(task), **network_cells(task)} for task in all_tasks(methods)]
+    """What each task's training cost so far, and what its student costs to run; columns that tell something."""
+    rows = [{"task": task.name, **training_cells(task), **network_cells(task)} for task in all_tasks(methods)]
+    telling = [column for column in rows[0] if any(row[column] != NONE for row in rows)] if rows else []
+    return [{column: row[column] for column in telling} for row in rows]
 
 
 def training_cells(task: Task) -> dict[str, str]:

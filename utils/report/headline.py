@@ -28,7 +28,10 @@ def headline(of: Comparison) -> str:
         lead = lead_sentence(judged, others[0])
         return f"{method.name} has the best {label}, {figure} dB on {where}: {lead} {taken(scored[:2])}."
     means = baseline_means(of, problems)
-    lead = f", {value - means[KEY]:+.{FIGURES[KEY]}f} dB to {of.setting.baseline}" if means else ""
+    lead = ""
+    if means:
+        gain = value - means[KEY]
+        lead = f", {abs(gain):.{FIGURES[KEY]}f} dB {'below' if gain < 0 else 'above'} {of.setting.baseline}"
     return f"{method.name} has a {label} of {figure} dB on {where}{lead} {taken(scored)}."
 
 
