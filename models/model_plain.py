@@ -5,8 +5,7 @@ Shapes: B batch, C image channels, H W height and width of the LR crop, s scale.
 
 import copy
 import logging
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -15,18 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim import Adam
 from torch.profiler import record_function
 
 from models.distillation.features import TeacherSignal
-from models.distillation.objective import Objective
 from models.distillation.select import define_objective, define_pairs, define_translators
 from models.distillation.teacher import Teacher
 from models.distillation.translators import Trainable
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
-from models.optimization import define_optimizer, learning_rate
+from models.optimization import Outcome, Skipped, Update, learning_rate
 from models.select_network import define_G, define_teacher, load_network
 from models.spandrel_teacher import SpandrelTeacher
 from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, comparing_threads, evaluate
@@ -54,10 +51,10 @@ class ModelPlain:
     Attributes:
         student: the network that is trained, G.
         ema: its exponential moving average, E.
-        trainable: student and translators as one module, which DistributedDataParallel wraps.
+        trainable: student and translators as one module.
         step: iterations done.
-        bad_steps: how many of them, up to the last, were skipped in a row.
-        faults: the crops for which the last one was skipped.
+        bad_steps: how many of them, up to the last whose outcome is known, were skipped in a row.
+        skipped: those that were skipped, until `take_skipped`.
         timed: makes a context for each named part of a step, so that profilers see it.
 
     Raises:
@@ -68,7 +65,8 @@ class ModelPlain:
         self.options = options = options.for_device(device.type)
         self.device = device
         self.step = self.bad_steps = 0
-        self.faults: list[str] = []
+        self.skipped: list[Skipped] = []
+        self.pending: Outcome | None = None
 
         if options.train.amp == "bf16" and not knows_bfloat16(device):
             logger.warning("train.amp: this GPU has no bfloat16 instructions, and will be slower than in float32")
@@ -84,16 +82,15 @@ class ModelPlain:
         self.teacher = None if teacher is None else load_teacher(options, teacher, device)
         self.ema = copy.deepcopy(self.student).eval().requires_grad_(False).to(device)
         self.trainable = Trainable(self.student, self.translators, pairs=pairs).to(device)
-        parallel = in_parallel(self.trainable, self.objective)
-        self.parallel = torch.compile(parallel) if options.train.compile else parallel
-        self.optimizer = define_optimizer(self.trainable.parameters(), options.train)
-        self.average = get_ema_multi_avg_fn(options.train.E_decay)
+        self.answer = torch.compile(self.trainable) if options.train.compile else self.trainable
+        self.update = Update(self.trainable, self.student, self.ema, options.train)
         self.timed: Callable[[str], AbstractContextManager[Any]] = record_function
 
     def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """One iteration on this process's part of a batch; `L` and, if any, `Z` (B, C, H, W), `H` (B, C, s*H, s*W).
 
-        Where loss or gradient are not finite on any process, all leave weights, average and optimizer as they were.
+        Where loss or gradient are not finite on any process, all leave weights, average and optimizer as they were; on
+        a GPU that is known an iteration later, or by `settle`.
 
         Returns:
             The losses that were active and `G_loss`, scalars on the device, of this process's part.
@@ -101,6 +98,27 @@ class ModelPlain:
         step = self.step + 1
         self._seed(step)
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.options.train, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = list(split(batch, self.options.train.gradient_accumulation_steps))
+        losses, finite = zip(*(self._learn(part, step, share=share) for part, share in parts), strict=True)
+        means = {name: torch.stack([of_part[name] for of_part in losses]).sum(0) for name in losses[0]}
+        with self.timed("optimizer and EMA"):
+            counts = self.update(means["G_loss"])
+        names = [f"{path} {window}" for path, window in zip(batch["H_path"], batch["window"], strict=True)]
+        self.step = step
+        earlier, self.pending = self.pending, Outcome(step, counts, torch.cat(finite), names)
+        if self.update.waits:
+            self.settle()
+        elif earlier:
+            self._judge(earlier)
+        return means
+
+    def _learn(self, batch: Mapping[str, Any], step: int, *, share: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Add the gradient of a part of a batch; its share of the losses, and whether each image of it is finite, (B,).
+
+        Args:
+            share: the part's crops over those of the batch.
+        """
         with self.timed("batch to device"):
             lr_image, hr_image = self._on_device(batch["L"]), self._on_device(batch["H"])
             if "Z" in batch and self.objective.needs_teacher(step):
@@ -110,28 +128,35 @@ class ModelPlain:
                 taught = self._ask_teacher(batch, lr_image, step) if self.objective.needs_teacher(step) else None
             with self.timed("student"):
                 features = taught.features if taught and self.objective.needs_features(step) else None
-                answered = self.parallel(lr_image, features)
+                answered = self.answer(lr_image, features)
         with self.timed("losses"):
-            losses = self.objective(answered, taught, hr_image, step)
+            losses = {name: share * loss for name, loss in self.objective(answered, taught, hr_image, step).items()}
+            finite = (answered.image[: len(hr_image)].detach() - hr_image).flatten(1).isfinite().all(1)
         with self.timed("backward"):
-            self.optimizer.zero_grad(set_to_none=True)
             losses["G_loss"].backward()
-            norm = nn.utils.get_total_norm([p.grad for p in self.trainable.parameters() if p.grad is not None])
-            finite = not dist.any_process(not torch.isfinite(losses["G_loss"] + norm))  # waits for the device, once
-        with self.timed("optimizer and EMA"):
-            if finite:
-                self._update(norm)
-        self.bad_steps = 0 if finite else self.bad_steps + 1
-        self.faults = [] if finite else find_faults(batch, answered.image[: len(hr_image)], hr_image)
-        self.step = step
-        return {name: loss.detach() for name, loss in losses.items()}
+        return {name: loss.detach() for name, loss in losses.items()}, finite
 
-    def _update(self, norm: Tensor) -> None:
-        """Let the gradient, of this norm, change the weights, and those their average."""
-        if self.options.train.G_optimizer_clipgrad is not None:
-            nn.utils.clip_grads_with_norm_(self.trainable.parameters(), self.options.train.G_optimizer_clipgrad, norm)
-        self.optimizer.step()
-        self.average(list(self.ema.parameters()), list(self.student.parameters()), None)
+    def settle(self) -> None:
+        """Wait until it is known whether the last iteration counted."""
+        if self.pending:
+            self._judge(self.pending)
+            self.pending = None
+
+    def _judge(self, outcome: Outcome) -> None:
+        crops = outcome.faults()
+        self.bad_steps = 0 if crops is None else self.bad_steps + 1
+        if crops is not None:
+            self.skipped.append(Skipped(outcome.step, self.bad_steps, crops))
+
+    def take_skipped(self) -> list[Skipped]:
+        """The iterations that are known to have been skipped since this was asked last."""
+        taken, self.skipped = self.skipped, []
+        return taken
+
+    @property
+    def optimizer(self) -> Adam:
+        """Adam, of all that is trained."""
+        return self.update.optimizer
 
     def _on_device(self, image: Tensor) -> Tensor:
         return unit_range(image.to(self.device, non_blocking=True))
@@ -205,11 +230,12 @@ class ModelPlain:
         return parts
 
     def save(self) -> None:
-        """Write a checkpoint of this iteration.
+        """Write a checkpoint of this iteration, which is settled.
 
         Raises:
             UserError: it cannot be written.
         """
+        self.settle()
         modules = {  # on the CPU: the published code loads tensors to the device that they were saved from
             label: {name: value.cpu() for name, value in module.state_dict().items()}
             for label, module in self.parts().items()
@@ -316,30 +342,9 @@ def knows_bfloat16(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def find_faults(batch: Mapping[str, Any], image: Tensor, hr_image: Tensor) -> list[str]:
-    """The crops, of all processes, that make the loss infinite or NaN: all of the batch if no single one does.
-
-    All of it, too, where the fault is in an input that only the teacher labels.
-
-    Args:
-        batch: its files `H_path` and windows `window`.
-        image: what the student made of it, (B, C, s*H, s*W).
-        hr_image: the ground truth, of the same shape.
-    """
-    names = [f"{path} {window}" for path, window in zip(batch["H_path"], batch["window"], strict=True)]
-    finite = (image.detach() - hr_image).flatten(1).isfinite().all(1).tolist()
-    crops = dist.gather(list(zip(names, finite, strict=True)))
-    return [name for name, is_finite in crops if not is_finite] or [name for name, _ in crops]
-
-
-def in_parallel(trainable: Trainable, objective: Objective) -> nn.Module:
-    """Average gradients over the processes, where there are several."""
-    if dist.world_size() == 1:
-        return trainable
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its successor is too new
-        return DistributedDataParallel(
-            trainable,
-            find_unused_parameters=not objective.always_uses_all,
-            broadcast_buffers=False,  # the student's are constant, and larger than its gradients
-        )
+def split(batch: Mapping[str, Any], count: int) -> Iterator[tuple[Mapping[str, Any], float]]:
+    """A batch in up to `count` parts of about the same size, each with its share of the crops."""
+    size = len(batch["H"])
+    for start in range(0, size, -(-size // count)):
+        part = {key: value[start : start + -(-size // count)] for key, value in batch.items()}
+        yield part, len(part["H"]) / size

@@ -1,14 +1,104 @@
-"""The optimizer of an option file, and its learning rate as a function of the iteration."""
+"""From gradients to new weights: optimizer, learning rate, average, and what is refused since it is not finite."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from utils.options.schema import TrainOptions
+from utils.process import dist
 
 OPTIMIZERS: dict[str, type[Adam]] = {"adam": Adam, "adamw": AdamW}
+
+
+class Update:
+    """The step from gradients to new weights, and of the average E towards these.
+
+    Where loss or gradient are not finite on any process, all leave weights, average and optimizer as they were. On a
+    GPU nobody waits to know that: the optimizer and the average take the answer from the device.
+
+    Args:
+        trainable: all that learns; the gradients of its parameters are averaged over the processes.
+        student: the part of it that is averaged over the iterations, into `ema`.
+
+    Attributes:
+        waits: whether the answer is at hand, as on a CPU.
+    """
+
+    def __init__(self, trainable: nn.Module, student: nn.Module, ema: nn.Module, train: TrainOptions) -> None:
+        self.parameters = list(trainable.parameters())  # once: to collect them takes most of a millisecond
+        self.weights: list[Tensor] = list(student.parameters())
+        self.averages: list[Tensor] = list(ema.parameters())
+        self.optimizer = define_optimizer(self.parameters, train)
+        self.train = train
+        self.waits = self.parameters[0].device.type == "cpu"
+
+    def __call__(self, loss: Tensor) -> Tensor:
+        """Use the gradients of this process's loss; whether they count, a scalar on the device."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        lost = dist.average(gradients, ~loss.isfinite())
+        norm = nn.utils.get_total_norm(gradients)
+        counts = norm.isfinite() & ~lost
+        if self.waits and not counts:
+            return counts
+        if self.train.G_optimizer_clipgrad is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.train.G_optimizer_clipgrad, norm)
+        if not self.waits:
+            self.optimizer.found_inf = (~counts).float()  # type: ignore[attr-defined]  # as GradScaler gives it
+        self.optimizer.step()
+        self._average(counts)
+        return counts
+
+    def _average(self, counts: Tensor) -> None:
+        if self.waits:
+            get_ema_multi_avg_fn(self.train.E_decay)(self.averages, self.weights, None)
+            return
+        differences = torch._foreach_sub(self.weights, self.averages)
+        torch._foreach_mul_(differences, counts * (1 - self.train.E_decay))
+        torch._foreach_add_(self.averages, differences)
+
+
+class Skipped(NamedTuple):
+    """An iteration that did not count, the last of how many in a row, and the crops for which it did not."""
+
+    step: int
+    in_a_row: int
+    crops: list[str]
+
+
+class Outcome:
+    """Whether an iteration counted, on its way from the device to the host.
+
+    Args:
+        counts: a scalar.
+        finite: which of the student's images, and their losses, are finite, (B,).
+        crops: what the crops are called, as many.
+    """
+
+    def __init__(self, step: int, counts: Tensor, finite: Tensor, crops: Sequence[str]) -> None:
+        self.step = step
+        self.crops = crops
+        self.flags = torch.cat([counts.reshape(1), finite]).to("cpu", non_blocking=True)
+        self.arrived = torch.cuda.Event() if counts.is_cuda else None
+        if self.arrived:
+            self.arrived.record()
+
+    def faults(self) -> list[str] | None:
+        """The crops, of all processes, that made loss or gradient infinite or NaN; None if the iteration counted.
+
+        All of the batch if no single one did, as where the fault is in an input that only the teacher labels.
+        """
+        if self.arrived:
+            self.arrived.synchronize()
+        counts, *finite = self.flags.tolist()
+        if counts:
+            return None
+        crops = dist.gather(list(zip(self.crops, finite, strict=True)))
+        return [name for name, is_finite in crops if not is_finite] or [name for name, _ in crops]
 
 
 def define_optimizer(parameters: Iterable[nn.Parameter], train: TrainOptions) -> Adam:

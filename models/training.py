@@ -55,7 +55,7 @@ class Training:
         self.tests = tests
         self.n_images = n_images
         self.interrupt = interrupt
-        self.saved = model.step
+        self.saved = self.timed = model.step
         self.record: Record | None = None  # the main process's, while it runs
         self.progress: Progress | None = None
         self.seconds = self.data_seconds = 0.0
@@ -161,9 +161,8 @@ class Training:
     def _step(self) -> None:
         """One iteration, recorded."""
         losses = self._timed_step()
-        if self.model.faults:
-            self._report_skipped()
-        elif self._due(self.options.train.checkpoint_print):
+        skipped = self._report_skipped()
+        if self._due(self.options.train.checkpoint_print) and self.model.step not in skipped:
             self._log_losses(losses)
 
     def _timed_step(self) -> dict[str, Tensor]:
@@ -171,6 +170,9 @@ class Training:
         batch = self._next_batch()
         loaded = time.perf_counter()
         losses = self.model.train_step(batch)
+        train = self.options.train
+        if any(map(self._due, (train.checkpoint_print, train.checkpoint_save, train.checkpoint_test))):
+            self.model.settle()
         self.data_seconds += loaded - start
         if self.progress:
             self.progress.advance(self.model.step)
@@ -190,9 +192,8 @@ class Training:
         assert batch is not None
         return batch
 
-    @property
-    def _epoch(self) -> int:
-        return (self.model.step - 1) * self.options.datasets.train.dataloader_batch_size // self.n_images
+    def _epoch(self, step: int) -> int:
+        return (step - 1) * self.options.datasets.train.dataloader_batch_size // self.n_images
 
     def _log_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Record the means over the processes."""
@@ -203,19 +204,27 @@ class Training:
             lr = learning_rate(self.options.train, step)
             times = {"seconds": self.seconds, "data_seconds": self.data_seconds}
             pace = self.progress.tell(step=step, **times) if self.progress else ""
-            self.record.losses(named, epoch=self._epoch, step=step, lr=lr, beside=pace)
+            self.record.losses(named, epoch=self._epoch(step), step=step, lr=lr, beside=pace)
             self.record.time(step=step, **times)
+            self.timed = step
 
-    def _report_skipped(self) -> None:
-        model, limit = self.model, self.options.train.max_bad_steps
-        if self.record:
-            self.record.skipped(model.faults, epoch=self._epoch, step=model.step, in_a_row=model.bad_steps)
-        if model.bad_steps > limit:
-            raise UserError(
-                f"iteration {model.step:,}: loss or gradient was infinite or NaN in {model.bad_steps} iterations in a "
-                f"row, more than train.max_bad_steps ({limit}); checkpoints are intact: lower train.G_optimizer_lr, or "
-                "set train.G_optimizer_clipgrad"
-            )
+    def _report_skipped(self) -> list[int]:
+        """Record the iterations that are known by now to have been skipped; which they are.
+
+        Raises:
+            UserError: too many in a row.
+        """
+        limit, skipped = self.options.train.max_bad_steps, self.model.take_skipped()
+        for step, in_a_row, crops in skipped:
+            if self.record:
+                self.record.skipped(crops, epoch=self._epoch(step), step=step, in_a_row=in_a_row)
+            if in_a_row > limit:
+                raise UserError(
+                    f"iteration {step:,}: loss or gradient was infinite or NaN in {in_a_row} iterations in a row, more "
+                    f"than train.max_bad_steps ({limit}); checkpoints are intact: lower train.G_optimizer_lr, or set "
+                    "train.G_optimizer_clipgrad"
+                )
+        return [step for step, _, _ in skipped]
 
     def _validate(self) -> None:
         with self.interrupt.immediate():
@@ -237,7 +246,7 @@ class Training:
 
         results = self.model.validate(dataset, on_image=keep)
         if self.record:
-            self.record.validation(name, results, epoch=self._epoch, step=self.model.step)
+            self.record.validation(name, results, epoch=self._epoch(self.model.step), step=self.model.step)
 
     def _best(self) -> int | None:
         """The best iteration, as the option file judges, of those saved and the present one."""
@@ -251,7 +260,7 @@ class Training:
         """Save the present iteration, unless that is done, and delete the checkpoints that are no longer wanted."""
         if self.record is None or self.saved == self.model.step:
             return
-        if self.model.faults or not self._due(self.options.train.checkpoint_print):  # the others were logged
+        if self.timed != self.model.step:  # its losses were not logged
             self.record.time(step=self.model.step, seconds=self.seconds, data_seconds=self.data_seconds)
         self.record.sync()
         self.model.save()

@@ -123,7 +123,6 @@ def test_a_weight_falls_linearly_from_where_its_loss_joins_to_its_end() -> None:
     term = Term(IMAGES, "l1", 8.0, start=2, end=5)
     assert [term.weight_at(step) for step in range(1, 8)] == [0, 0, 8, 4, 0, 0, 0]
     objective = objective_of(distill=term)
-    assert not objective.always_uses_all
     networks = fake_trainable()
     losses = fake_losses(objective, 4, *networks)
     torch.testing.assert_close(losses["G_loss"], losses["l_g_L1"] + 4 * losses["l_g_distill"])

@@ -70,12 +70,12 @@ def checks(_: Day, deadline: float) -> Iterator[Check]:
 
 def test_what_fails_is_a_row_and_what_hangs_is_killed_at_the_deadline(tmp_path: Path) -> None:
     results = Results(tmp_path / "results.json")
-    run_phase("toy", checks, day(tmp_path), seconds=20, results=results)
+    run_phase("toy", checks, day(tmp_path), seconds=45, results=results)
     rows = json.loads((tmp_path / "results.json").read_text())
     assert [row["work"] for row in rows] == ["good", "bad", "the phase"]
     assert rows[0]["found"] is True
     assert rows[1]["failed"] == "ValueError: this card is wet"
-    assert rows[2]["failed"] == "killed at its deadline of 20 s"
+    assert rows[2]["failed"] == "killed at its deadline of 45 s"
 
 
 @pytest.fixture

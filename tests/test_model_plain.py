@@ -15,6 +15,7 @@ from models.model_plain import ModelPlain, check_networks
 from models.select_network import define_teacher
 from tests.conftest import GOLDEN
 from tests.golden.fill import fill_, image
+from tests.runs import equal
 from utils.options.schema import Options
 from utils.process.errors import UserError
 
@@ -63,7 +64,7 @@ def test_losses_of_six_steps_are_the_golden_ones(kind: str, raw_options: dict[st
     lr_image = image(tuple(golden["lr_shape"]), seed + 3).float()
     hr_image = image((golden["lr_shape"][0], 3, 4 * 16, 4 * 16), seed + 4).float()
     for expected in golden["losses"][kind]:
-        losses = model.train_step({"L": lr_image, "H": hr_image, "H_path": []})
+        losses = model.train_step({"L": lr_image, "H": hr_image, "H_path": [], "window": []})
         assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(expected, rel=1e-5)
 
 
@@ -328,11 +329,61 @@ def test_a_step_that_is_not_finite_is_skipped_and_names_the_crop(raw_options: di
     poisoned["H"][1, 0, 0, 0] = float("nan")
     for in_a_row in (1, 2):
         assert torch.isnan(model.train_step(poisoned)["G_loss"])
-        assert (model.step, model.bad_steps, model.faults) == (1 + in_a_row, in_a_row, ["b [0:32, 4:36]"])
+        assert model.take_skipped() == [(1 + in_a_row, in_a_row, ["b [0:32, 4:36]"])]
     for old, new in zip(before, [*weights(model), model.optimizer.state_dict()], strict=True):
         torch.testing.assert_close(old, new, rtol=0, atol=0)
     model.train_step(batch(2))
-    assert (model.bad_steps, model.faults) == (0, [])
+    assert (model.bad_steps, model.take_skipped()) == (0, [])
+
+
+def test_on_a_gpu_nobody_waits_and_the_same_is_skipped_but_known_a_step_later(raw_options: dict[str, Any]) -> None:
+    poisoned = batch(1)
+    poisoned["H"][1, 0, 0, 0] = float("nan")
+    batches = [poisoned, batch(0), poisoned, poisoned, batch(2)]
+    waiting, other = (ModelPlain(with_train(raw_options, G_optimizer_clipgrad=0.5), device=CPU) for _ in range(2))
+    other.update.waits = False  # what a GPU does, here
+    known = []
+    for of_step in batches:
+        waiting.train_step(of_step)
+        other.train_step(of_step)
+        known.append(other.take_skipped())
+    crops = ["b [0:32, 4:36]"]
+    assert known == [[], [(1, 1, crops)], [], [(3, 1, crops)], [(4, 2, crops)]]
+    assert waiting.take_skipped() == [skipped for of_step in known for skipped in of_step]
+    other.settle()
+    assert (other.bad_steps, other.take_skipped()) == (0, [])
+    for mine, theirs in zip(waiting.student.parameters(), other.student.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert equal(waiting.optimizer.state_dict(), other.optimizer.state_dict())
+    for mine, theirs in zip(waiting.ema.parameters(), other.ema.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-8)
+
+
+def test_a_checkpoint_knows_whether_its_iteration_was_skipped(raw_options: dict[str, Any]) -> None:
+    model = ModelPlain(with_train(raw_options), device=CPU)
+    model.update.waits = False
+    poisoned = batch(0)
+    poisoned["H"][:] = float("nan")
+    model.train_step(poisoned)
+    model.save()
+    again = ModelPlain(with_train(raw_options), device=CPU)
+    again.restore()
+    assert (again.step, again.bad_steps) == (1, 1)
+
+
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_parts_of_a_batch_make_the_same_iteration(zoomed: bool, toy: dict[str, Any]) -> None:
+    settings = {"distillation_type": "feature", "zoomed_inputs": zoomed}
+    whole, parts = (
+        ModelPlain(with_train(toy, gradient_accumulation_steps=count, **settings), device=CPU) for count in (1, 2)
+    )
+    of_step = batch(0) | ({"Z": batch(1)["L"]} if zoomed else {})
+    losses, of_parts = whole.train_step(of_step), parts.train_step(of_step)
+    assert losses.keys() == of_parts.keys()
+    for name, loss in losses.items():
+        torch.testing.assert_close(of_parts[name], loss, rtol=1e-5, atol=1e-7)
+    for mine, theirs in zip(whole.update.parameters, parts.update.parameters, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(raw_options: dict[str, Any]) -> None:
@@ -340,7 +391,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(raw_options
     before = copy.deepcopy(weights(model))
     model.student.conv_first.weight.register_hook(lambda gradient: gradient * float("inf"))
     assert torch.isfinite(model.train_step(batch(0))["G_loss"])
-    assert model.faults == ["a [0:32, 0:32]", "b [0:32, 4:36]"]
+    assert model.take_skipped() == [(1, 1, ["a [0:32, 0:32]", "b [0:32, 4:36]"])]
     assert all(torch.equal(old, new) for old, new in zip(before, weights(model), strict=True))
 
 

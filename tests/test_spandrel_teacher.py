@@ -85,7 +85,8 @@ def test_the_feature_loss_of_dat_light_reaches_the_student(
     raw_options["datasets"]["train"]["H_size"] = 64
     taught = options(raw_options, shared(DAT), "conv_first", "layers.0.blocks.5", **alone, feature_pairs=[[1, 1]])
     model = ModelPlain(taught, device=CPU)
-    losses = model.train_step({"L": torch.rand(2, 3, 16, 16), "H": torch.rand(2, 3, 64, 64), "H_path": ["a", "b"]})
+    named = {"H_path": ["a", "b"], "window": ["", ""]}
+    losses = model.train_step({"L": torch.rand(2, 3, 16, 16), "H": torch.rand(2, 3, 64, 64)} | named)
     assert losses.keys() == {"l_g_feature", "G_loss"}
     assert model.translators is not None
     for module in (model.student.layers, model.translators):
@@ -294,7 +295,7 @@ def denoiser(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (unknown_architecture, "nor of another architecture that spandrel knows .*spandrel_extra_arches"),
+        (unknown_architecture, "these are not the weights of a SwinIR, nor of another architecture that spandrel knows .*spandrel_extra_arches"),
         (damaged, "not a readable checkpoint"),
         (code, "not a readable checkpoint .*could run code"),
         (denoiser, "this DnCNN is for scale 1 and images of 3 channels, which does not fit scale 4 and n_channels 3"),

@@ -38,8 +38,6 @@ class TeacherSignal(NamedTuple):
 class StudentSignal(NamedTuple):
     """The student's image (B, C, s*H, s*W), and for each pair of features what is compared.
 
-    A tuple, in which DistributedDataParallel finds the tensors that no loss uses.
-
     Attributes:
         features: the student's features (B, H*W, D_s) or, where those are translated, (B, H*W, D_t).
         targets: what they should be, of the same shape.

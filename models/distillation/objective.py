@@ -39,11 +39,6 @@ class Objective:
         return {name: term for name, term in self.terms.items() if term.weight_at(step) > 0}
 
     @property
-    def always_uses_all(self) -> bool:
-        """Whether every iteration has a gradient for every parameter of student and translators."""
-        return "l_g_L1" in self.terms and all(term.start == 0 and term.end is None for term in self.terms.values())
-
-    @property
     def compares_images(self) -> bool:
         """Whether the teacher's images count in any iteration."""
         return any(term.compares is IMAGES for term in self.terms.values())

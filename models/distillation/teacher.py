@@ -14,7 +14,7 @@ from models.distillation.features import FeatureNetwork, TeacherSignal, of_pixel
 
 
 class Teacher:
-    """A frozen network. Deliberately not a module: no optimizer, `train()`, DDP or checkpoint can reach it."""
+    """A frozen network. Deliberately not a module: no optimizer, `train()` or checkpoint can reach it."""
 
     network: FeatureNetwork
 

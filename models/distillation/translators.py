@@ -75,7 +75,7 @@ def relative_pairs(*, student: int, teacher: int) -> list[tuple[int, int]]:
 
 
 class Trainable(nn.Module):
-    """Everything that learns, in one module: optimizer, clipping and DistributedDataParallel see one object.
+    """Everything that learns, in one module: optimizer, clipping and the compiler see one object.
 
     Args:
         translators: if features are compared element by element.

@@ -148,6 +148,8 @@ class TrainOptions(Section):
     iteration that is the best so far is saved, be it between the intervals."""
     checkpoint_print: Count = 200
     """Iterations between log lines."""
+    gradient_accumulation_steps: Count = 1
+    """Parts of a process's batch whose gradients are added up one after another: less memory for the same iteration."""
     max_bad_steps: Whole = 10
     """Iterations in a row that may be skipped because loss or gradient is infinite or NaN; one more ends the run."""
     data_timeout: Count = 600
@@ -274,6 +276,8 @@ class Options(Section):
                 raise ValueError(
                     f"train.end_{name}_iter: {end} leaves no iteration after train.start_{name}_iter ({start})"
                 )
+        if train.balance_losses and train.gradient_accumulation_steps > 1:
+            raise ValueError("train.balance_losses: needs whole batches, but gradient_accumulation_steps is above 1")
         if train.zoomed_inputs and train.distillation_type == "none":
             raise ValueError("train.zoomed_inputs: only a teacher can label them, but distillation_type is 'none'")
         if train.zoomed_inputs and self.scale == 1:

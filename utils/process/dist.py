@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -135,6 +135,22 @@ def mean(values: Tensor) -> Tensor:
     total = values.clone()  # all_reduce writes into its argument
     torch.distributed.all_reduce(total)
     return total / world_size()
+
+
+def average(tensors: Sequence[Tensor], flag: Tensor) -> Tensor:
+    """Replace tensors on this device by their means over the processes, in one message.
+
+    Returns:
+        Whether the flag, a scalar that travels along, is set on any of the processes; on the device, too.
+    """
+    if world_size() == 1:
+        return flag
+    message = torch.cat([*(tensor.flatten() for tensor in tensors), flag.float().reshape(1)])
+    torch.distributed.all_reduce(message)
+    *parts, flags = message.split([*(tensor.numel() for tensor in tensors), 1])
+    means = [part.view(tensor.shape) / world_size() for part, tensor in zip(parts, tensors, strict=True)]
+    torch._foreach_copy_(list(tensors), means)
+    return flags[0] > 0
 
 
 def any_process(flag: bool) -> bool:
