@@ -208,7 +208,7 @@ def evaluate(
 def comparing_threads(device: torch.device) -> int:
     """How many threads `evaluate` should have: a 2K image's PNG takes 0.1 s of a core, for which no GPU should wait.
 
-    A CPU is busy restoring. Each comparison takes up to 70 bytes on the device for each HR pixel.
+    A CPU is busy restoring. Each comparison takes up to 90 bytes on the device for each HR pixel.
     """
     return min(8, cores()) if device.type == "cuda" else 1
 

@@ -21,7 +21,7 @@ class Room:
     def take(self, item: Mapping[str, Any]) -> bool:
         """Whether there is room for the tensors of an item, which then count as kept."""
         size = sum(value.nbytes for value in item.values() if isinstance(value, Tensor))
-        free = free_bytes(torch.device("cpu")) + self.taken * processes_here()
+        free = free_bytes(torch.device("cpu")) + self.taken * processes_here()  # as if nothing were kept
         fits = (self.taken + size) * processes_here() <= SHARE * free
         self.taken += size if fits else 0
         return fits
