@@ -141,8 +141,10 @@ def run_set(
 
     bar = tqdm(total=len(own_share(images)), desc=folder.name, unit="image", disable=None if dist.is_main() else True)
 
-    def keep(image: "np.ndarray", name: str, figures: Mapping[str, float]) -> None:
+    def keep(image: "np.ndarray", name: str) -> None:
         write_image(folder / f"{name}_SwinIR.png", image)
+
+    def tell(name: str, figures: Mapping[str, float]) -> None:
         say(describe(name, figures))
         bar.update()
 
@@ -153,7 +155,9 @@ def run_set(
                     restored = restore_alike(
                         restore, images[index], scale=degradation.scale, channels=degradation.channels, device=device
                     )
-                keep(restored, names[str(images.files[index])], {})
+                name = names[str(images.files[index])]
+                keep(restored, name)
+                tell(name, {})
             return {}
         results = evaluate(
             restore,
@@ -162,7 +166,8 @@ def run_set(
             device=device,
             jpeg=degradation.kind == "jpeg",
             threads=comparing_threads(device),
-            on_image=lambda image, result: keep(image, names[result.H_path], result.figures()),
+            on_image=lambda image, result: keep(image, names[result.H_path]),
+            on_result=lambda result: tell(names[result.H_path], result.figures()),
         )
     return {names[result.H_path]: result for result in results}
 

@@ -196,7 +196,7 @@ class ModelPlain:
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def validate(self, dataset: Dataset, *, on_image: OnImage) -> dict[str, list[ImageResult]]:
-        """Evaluate both weights, G and E, on one dataset; `on_image` gets E's images.
+        """Evaluate both weights, G and E, on one dataset; `on_image` gets E's images, several at once.
 
         Returns:
             The results of "G" and of "E".

@@ -17,6 +17,7 @@ from models.model_plain import ModelPlain
 from models.optimization import learning_rate
 from models.select_network import describe
 from utils.evaluation.evaluate import Dataset, ImageResult
+from utils.evaluation.kept import Kept, Room
 from utils.imaging.io import write_image
 from utils.process import dist
 from utils.process.errors import NoBatchError, UserError
@@ -35,7 +36,7 @@ class Training:
 
     Args:
         batches: this process's part of each batch, from the model's step on.
-        tests: the test sets by name.
+        tests: the test sets by name; their items are kept from one validation to the next, where there is room.
         n_images: training images, of which an epoch consists.
         interrupt: what may ask the run to end.
     """
@@ -52,7 +53,8 @@ class Training:
         self.model = model
         self.options = model.options
         self.batches = batches
-        self.tests = tests
+        room = Room()
+        self.tests = {name: Kept(dataset, room) for name, dataset in tests.items()}
         self.n_images = n_images
         self.interrupt = interrupt
         self.saved = self.timed = model.step

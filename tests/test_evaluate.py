@@ -1,5 +1,6 @@
 """The evaluation's own steps: padding as published, self-ensemble, and figures by image."""
 
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -18,10 +19,11 @@ from data.folders.pairs import pair_images
 from data.sampler import Draw
 from models.network_swinir import SwinIR
 from tests.conftest import make_image
-from utils.evaluation.evaluate import average, compare, evaluate
+from utils.evaluation.evaluate import ImageResult, average, compare, evaluate
 from utils.evaluation.restorer import Restorer, eight_fold, pad_as_published, restore_alike
+from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import imresize
-from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.imaging.tensors import to_image, to_levels, to_tensor, unit_range
 from utils.process.errors import UserError
 
 CPU = torch.device("cpu")
@@ -110,7 +112,7 @@ def test_images_are_compared_while_the_next_are_restored() -> None:
             border=1,
             device=CPU,
             threads=threads,
-            on_image=lambda image, result: seen.append(result.name),
+            on_result=lambda result: seen.append(result.name),
         )
         assert results == evaluate(darken, Pairs(), border=1, device=CPU)
         return seen[:6]
@@ -118,6 +120,30 @@ def test_images_are_compared_while_the_next_are_restored() -> None:
     assert events(threads=1) == ["restored", "0", "restored", "1", "restored", "2"]
     assert events(threads=2) == ["restored", "restored", "0", "restored", "1", "2"]
     assert events(threads=8) == ["restored", "restored", "restored", "0", "1", "2"]
+
+
+def test_several_images_are_handed_on_at_once() -> None:
+    both, kept = threading.Barrier(2), []
+
+    def keep(image: np.ndarray, result: ImageResult) -> None:
+        if result.name != "2":
+            both.wait(timeout=20)  # for ever, if one were handed on after the other
+        kept.append((image.shape, result.name))
+
+    evaluate(lambda image: image * 0.9, Pairs(), border=1, device=CPU, threads=2, on_image=keep)
+    assert sorted(kept) == [((20, 30, 3), "0"), ((21, 30, 3), "1"), ((22, 30, 3), "2")]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_an_image_that_cannot_be_handed_on_ends_the_evaluation(threads: int, tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("no folder")
+
+    def keep(image: np.ndarray, result: ImageResult) -> None:
+        write_image(tmp_path / ("full" if result.name == "1" else "") / f"{result.name}.png", image)
+
+    with pytest.raises(UserError, match=r"full/1\.png: cannot be written \(File exists\)$"):
+        evaluate(lambda image: image, Pairs(), border=1, device=CPU, threads=threads, on_image=keep)
+    np.testing.assert_array_equal(read_image(tmp_path / "0.png", channels=3), make_image(20, 30, seed=0))
 
 
 def test_images_of_one_size_are_restored_together_to_the_same_figures() -> None:
@@ -203,7 +229,7 @@ def test_tiles_leave_no_seams_in_a_real_image(shared: Callable[[str], Path]) -> 
     @torch.no_grad()
     def psnr_and_image(restore: Restorer) -> tuple[float, Tensor]:
         restored = restore(unit_range(item["L"])[None])[0]
-        return compare(to_image(restored), item, border=4).psnr_y, restored
+        return compare(to_levels(restored), item, border=4).psnr_y, restored
 
     whole_psnr, whole = psnr_and_image(restorer())
     psnrs, distances = {}, {}

@@ -32,7 +32,7 @@ from utils.evaluation.restorer import bicubic
 from utils.evaluation.tasks import Degradation
 from utils.imaging.io import read_as_stored, read_image, write_image
 from utils.imaging.resize import imresize
-from utils.imaging.tensors import to_image, to_tensor, unit_range
+from utils.imaging.tensors import to_image, to_levels, to_tensor, unit_range
 
 TINY: dict[str, Any] = {"embed_dim": 12, "depths": [2, 2], "num_heads": [2, 2], "mlp_ratio": 2}
 SR = {"window_size": 8, "img_size": 16, "upscale": 4}
@@ -298,7 +298,7 @@ def test_real_images_are_degraded_to_what_they_should_be(
     degradation = Degradation(task=task, channels=channels, scale=4, noise=0, jpeg=10)
     images = define_task_images(degradation, folder_lq=lq, folder_gt=folder)
     assert isinstance(images, SRImages | Degraded)
-    results = [compare(to_image(bicubic_or_same(images[i], task)), images[i], border=4) for i in range(len(images))]
+    results = [compare(to_levels(bicubic_or_same(images[i], task)), images[i], border=4) for i in range(len(images))]
     assert {result.name for result in results} == names
     mean = average(results)["psnr_y"]
     # Bicubic on Set5 x4 is 28.4 dB in every paper; JPEG of quality 10 on classic5 27.82 dB in those on deblocking.

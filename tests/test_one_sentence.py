@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -120,6 +121,21 @@ def test_a_disk_that_tensorboard_fills_is_named_once(kilobytes: int, tmp_path: P
     (error,) = errors(run)
     assert error.startswith(f"error: {board}/events.out.tfevents.")
     assert error.endswith(": cannot be written (No space left on device)")
+
+
+def test_a_disk_that_the_images_of_a_validation_fill_is_named_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"total_iter": 2, "checkpoint_test": 2})
+    images = run.task / "images"
+    images.mkdir(parents=True)
+    try:
+        with Disk(images, kilobytes=16):
+            process = run.start()
+            process.join()
+    except OSError as fault:
+        pytest.skip(f"mounting a small disk: {fault}")
+    assert process.exitcode == 2
+    (error,) = errors(run)
+    assert re.fullmatch(rf"error: {images}/toy_test/\d+\.png: cannot be written \(No space left on device\)", error)
 
 
 def limit_memory(space: int) -> None:

@@ -13,15 +13,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from utils.evaluation.restorer import Restore
 from utils.imaging.metrics import luma, psnr, psnrb, ssim
-from utils.imaging.tensors import to_image, unit_range
+from utils.imaging.tensors import to_image, to_levels, unit_range
 from utils.process import dist
 from utils.process.errors import UserError, errors_about
 from utils.process.machine import cores
 
-OnImage = Callable[[np.ndarray, "ImageResult"], None]
+OnImage = Callable[[np.ndarray, "ImageResult"], None]  # (H, W, C) uint8
+OnResult = Callable[["ImageResult"], None]
 
 
 class Dataset(Protocol):
@@ -67,28 +69,30 @@ def own_share(dataset: Sized) -> range:
     return range(dist.rank(), len(dataset), dist.world_size())
 
 
-def compare(image: np.ndarray, item: Mapping[str, Any], *, border: int, jpeg: bool = False) -> ImageResult:
-    """The figures of one restored image, (H, W, C) uint8, against the ground truth of its item.
+def compare(image: Tensor, item: Mapping[str, Any], *, border: int, jpeg: bool = False) -> ImageResult:
+    """The figures of one restored image, (C, H, W) uint8 on any device, against the ground truth of its item.
 
     Raises:
         UserError: the image is too small to be judged.
     """
-    reference = to_image(unit_range(item["H"]))
-    image_y, reference_y = luma(image), luma(reference)
+    reference = to_levels(item["H"]).to(image.device)
+    measures = {"ssim": ssim, "psnr": psnr} | ({"psnrb": psnrb} if jpeg else {})
     try:
-        return ImageResult(
-            L_path=item["L_path"],
-            H_path=item["H_path"],
-            label=item.get("label"),
-            ssim=ssim(image, reference, border=border),
-            psnr=psnr(image, reference, border=border),
-            psnr_y=psnr(image_y, reference_y, border=border),
-            ssim_y=ssim(image_y, reference_y, border=border),
-            psnrb=psnrb(image, reference, border=border) if jpeg else None,
-            psnrb_y=psnrb(image_y, reference_y, border=border) if jpeg else None,
-        )
+        figures = {name: measure(image, reference, border=border) for name, measure in measures.items()}
     except UserError as error:
         raise UserError(f"{item['H_path']}: {error}") from error
+    on_y = figures
+    if len(image) > 1:
+        image_y, reference_y = luma(image), luma(reference)
+        on_y = {name: measure(image_y, reference_y, border=border) for name, measure in measures.items()}
+    figures |= {f"{name}_y": figure for name, figure in on_y.items()}
+    values = torch.stack(list(figures.values())).tolist()  # waits for the device, once
+    return ImageResult(
+        L_path=item["L_path"],
+        H_path=item["H_path"],
+        label=item.get("label"),
+        **dict(zip(figures, values, strict=True)),
+    )
 
 
 class Comparisons:
@@ -96,37 +100,53 @@ class Comparisons:
 
     Args:
         threads: how many comparisons there are at once, the last of which `add` waits for.
-        border, jpeg, on_image: as for `evaluate`.
+        border, jpeg, on_image, on_result: as for `evaluate`.
     """
 
     def __init__(
-        self, pool: ThreadPoolExecutor, *, threads: int, border: int, jpeg: bool, on_image: OnImage | None
+        self,
+        pool: ThreadPoolExecutor,
+        *,
+        threads: int,
+        border: int,
+        jpeg: bool,
+        on_image: OnImage | None,
+        on_result: OnResult | None,
     ) -> None:
         self.pool = pool
         self.threads = threads
         self.border = border
         self.jpeg = jpeg
         self.on_image = on_image
+        self.on_result = on_result
         self.results: list[tuple[int, ImageResult]] = []
-        self._running: deque[tuple[int, np.ndarray, Future[ImageResult]]] = deque()
+        self._running: deque[tuple[int, Future[ImageResult]]] = deque()
 
-    def add(self, index: int, image: np.ndarray, item: Mapping[str, Any]) -> None:
-        """Compare the restored image with that index of the dataset, and wait until a thread is free again."""
-        comparison = self.pool.submit(compare, image, item, border=self.border, jpeg=self.jpeg)
-        self._running.append((index, image, comparison))
+    def add(self, index: int, image: Tensor, item: Mapping[str, Any]) -> None:
+        """Compare the restored image, (C, H, W) uint8, with that index of the dataset.
+
+        Waits until a thread is free again, and raises as `wait`.
+        """
+        self._running.append((index, self.pool.submit(self._judge, image, item)))
         self.wait(at_most=self.threads - 1)
+
+    def _judge(self, image: Tensor, item: Mapping[str, Any]) -> ImageResult:
+        result = compare(image, item, border=self.border, jpeg=self.jpeg)
+        if self.on_image:
+            self.on_image(to_image(image), result)
+        return result
 
     def wait(self, *, at_most: int = 0) -> None:
         """Wait for the oldest comparisons, until no more than `at_most` are left.
 
         Raises:
-            UserError: as `compare`.
+            UserError: as `compare` or `on_image`.
         """
         while len(self._running) > at_most:
-            index, image, comparison = self._running.popleft()
+            index, comparison = self._running.popleft()
             result = comparison.result()
-            if self.on_image:
-                self.on_image(image, result)
+            if self.on_result:
+                self.on_result(result)
             self.results.append((index, result))
 
 
@@ -140,6 +160,7 @@ def evaluate(
     batch_pixels: int = 0,
     threads: int = 1,
     on_image: OnImage | None = None,
+    on_result: OnResult | None = None,
 ) -> list[ImageResult]:
     """Restore and compare every image of a dataset, shared out over the processes; all get all results.
 
@@ -149,7 +170,9 @@ def evaluate(
         batch_pixels: LR pixels that are restored at once, at most, where images that follow one another agree in size;
             a larger image is restored alone.
         threads: how many images are compared at once, all but one of them while the next are restored.
-        on_image: called with each restored image and its figures, in the process that restored it.
+        on_image: called with each restored image and its figures, in the process that restored it and on the thread
+            that compared it: several at once, in any order.
+        on_result: called with the figures of each of these images after that, one after another and in their order.
     """
 
     @torch.no_grad()
@@ -160,11 +183,13 @@ def evaluate(
             all_restored = restore(unit_range(lr_images.to(device)))
         for restored in all_restored:
             index = next(iter(batch))
-            comparisons.add(index, to_image(restored), batch.pop(index))
+            comparisons.add(index, to_levels(restored), batch.pop(index))
 
     batch: dict[int, Mapping[str, Any]] = {}
     with ThreadPoolExecutor(threads) as pool:
-        comparisons = Comparisons(pool, threads=threads, border=border, jpeg=jpeg, on_image=on_image)
+        comparisons = Comparisons(
+            pool, threads=threads, border=border, jpeg=jpeg, on_image=on_image, on_result=on_result
+        )
         for index in own_share(dataset):
             shape = next(iter(batch.values()))["L"].shape if batch else None
             if shape is not None and (len(batch) + 1) * shape[1] * shape[2] > batch_pixels:
@@ -181,9 +206,9 @@ def evaluate(
 
 
 def comparing_threads(device: torch.device) -> int:
-    """How many threads `evaluate` should have: SSIM of a 2K image takes 2 s of a core, for which no GPU should wait.
+    """How many threads `evaluate` should have: a 2K image's PNG takes 0.1 s of a core, for which no GPU should wait.
 
-    A CPU is busy restoring. Each comparison takes about 200 bytes for each HR pixel.
+    A CPU is busy restoring. Each comparison takes up to 90 bytes on the device for each HR pixel.
     """
     return min(8, cores()) if device.type == "cuda" else 1
 

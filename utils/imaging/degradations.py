@@ -12,7 +12,7 @@ from torch import Tensor
 
 from utils.imaging.io import is_stored_gray, jpeg_round_trip, read_image
 from utils.imaging.metrics import luma
-from utils.imaging.tensors import to_tensor
+from utils.imaging.tensors import to_image, to_tensor
 from utils.options.datasets import TestSet
 
 Degrade = Callable[[np.ndarray], Tensor]
@@ -40,7 +40,7 @@ def read_jpeg_gray(path: Path) -> np.ndarray:
     """A gray image as it is; of one stored in colour, even if it shows none, the rounded luma, in [16, 235]."""
     if is_stored_gray(path):
         return read_image(path, channels=1)
-    return luma(read_image(path, channels=3)).round().astype(np.uint8)
+    return to_image(luma(to_tensor(read_image(path, channels=3))).round().byte())
 
 
 def reader(*, jpeg: bool, channels: int) -> Read:

@@ -20,10 +20,16 @@ def unit_range(image: Tensor) -> Tensor:
     return image if image.is_floating_point() else image.float().div_(torch.iinfo(image.dtype).max)
 
 
+def to_levels(tensor: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """[0, 1], clamped and rounded -> unsigned integers on the same device; such integers pass through."""
+    if tensor.dtype == dtype:
+        return tensor
+    return tensor.detach().float().clamp(0, 1).mul(torch.iinfo(dtype).max).round().to(dtype)
+
+
 def to_image(tensor: Tensor, dtype: torch.dtype = torch.uint8) -> np.ndarray:
-    """(C, H, W) in [0, 1], clamped and rounded -> (H, W, C) of unsigned integers."""
-    levels = tensor.detach().float().clamp(0, 1).mul(torch.iinfo(dtype).max).round().to(dtype)
-    return levels.permute(1, 2, 0).cpu().numpy()
+    """(C, H, W) in [0, 1], clamped and rounded, or of unsigned integers -> (H, W, C) of unsigned integers."""
+    return to_levels(tensor, dtype).permute(1, 2, 0).cpu().numpy()
 
 
 def with_channels(image: Tensor, channels: int) -> Tensor:

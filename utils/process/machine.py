@@ -24,7 +24,12 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 def cores() -> int:
     """How many of the machine's cores this process may use, if the others of its machine use as many."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, len(os.sched_getaffinity(0)) // processes_here())
+
+
+def processes_here() -> int:
+    """How many processes of the run are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def machine_name(device: torch.device) -> str:

@@ -97,7 +97,7 @@ def baseline_figures(problem: Problem, judged: Judged | None) -> dict[str, float
     for result in judged.results:
         image = baseline_image(result, problem.setting)
         hr = to_tensor(hr_image(result, problem.setting, image.shape))
-        results.append(compare(image, {"H": hr, **asdict(result)}, border=problem.setting.border))
+        results.append(compare(to_tensor(image), {"H": hr, **asdict(result)}, border=problem.setting.border))
     return average(results)
 
 

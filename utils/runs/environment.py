@@ -24,7 +24,7 @@ from utils.runs.journal import Journal
 logger = logging.getLogger(__name__)
 
 CODE = Path(__file__).parents[2]
-LIBRARIES = ("torch", "timm", "numpy", "opencv-python", "scikit-image")  # those that decide the figures
+LIBRARIES = ("torch", "timm", "numpy", "opencv-python")  # those that decide the figures
 
 
 def git(*arguments: str) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.imaging.io import encode, read_image
 from utils.imaging.metrics import luma, psnr
+from utils.imaging.tensors import to_tensor
 from utils.report.pictures.picture import Picture, Strip, file_name
 from utils.report.problems import Problem, baseline_image, hr_image, missing_image
 from utils.report.results import Comparison
@@ -84,7 +85,7 @@ def crops(images: dict[str, np.ndarray], hr: np.ndarray, *, prefix: str) -> list
 
 def crop_psnr(image: np.ndarray, hr: np.ndarray) -> float:
     """PSNR on Y in dB of a window."""
-    return psnr(luma(image), luma(hr), border=0)
+    return psnr(*(luma(to_tensor(x)) for x in (image, hr)), border=0).item()
 
 
 def most_different_window(images: Sequence[np.ndarray], hr: np.ndarray) -> Window:
