@@ -295,7 +295,7 @@ def denoiser(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (unknown_architecture, "these are not the weights of a SwinIR, nor of another architecture that spandrel knows .*spandrel_extra_arches"),
+        (unknown_architecture, "these are not the weights of a SwinIR, nor of another architecture .*extra_arches"),
         (damaged, "not a readable checkpoint"),
         (code, "not a readable checkpoint .*could run code"),
         (denoiser, "this DnCNN is for scale 1 and images of 3 channels, which does not fit scale 4 and n_channels 3"),
