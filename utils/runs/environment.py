@@ -29,6 +29,8 @@ LIBRARIES = ("torch", "timm", "numpy", "opencv-python", "scikit-image")  # those
 
 def git(*arguments: str) -> str | None:
     """What git says of the code; None without git, or where the code is no clone."""
+    if not (CODE / ".git").exists():  # a repository further up is another project's
+        return None
     try:
         done = subprocess.run(["git", "-C", CODE, *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
