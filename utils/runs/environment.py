@@ -61,7 +61,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def record_environment(folder: Path, *, step: int, device: torch.device, teacher: str | None) -> None:
-    """Note in a task folder that the iterations after `step` are made here; starts that came to nothing go.
+    """Note in a task folder that the iterations after `step` are made here; starts whose work was lost go.
 
     Args:
         teacher: the file of its weights, if there is one; the log says so where it is not what it was before.
