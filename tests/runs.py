@@ -41,6 +41,7 @@ FORKED.set_forkserver_preload(
         "skimage.metrics._structural_similarity",
         "skimage.metrics.simple_metrics",
         "timm.layers",
+        "torch.utils.flop_counter",
         "torch.utils.serialization",
         "torch.utils.tensorboard",
         "utils.process.terminal",
