@@ -11,20 +11,23 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from benchmarks import cases
-from benchmarks.timing import Sides, matmul_rate
-from utils.process.machine import machine_name
 from utils.tables import markdown
+
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and help should not have to wait for it
+    import torch
+
+    from benchmarks.cases import Case
+    from benchmarks.timing import Sides
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def define_cases(device: torch.device, folder: Path, *, tiny: bool) -> list[cases.Case]:
+def define_cases(device: "torch.device", folder: Path, *, tiny: bool) -> "list[Case]":
     """The rows of the table; `tiny` shapes only show that they run."""
+    from benchmarks import cases
+
     batch = 1 if tiny else 4 if device.type == "cpu" else 32
     student, teacher = cases.STUDENT, cases.TEACHER
     if tiny:
@@ -53,7 +56,7 @@ def define_cases(device: torch.device, folder: Path, *, tiny: bool) -> list[case
     ]
 
 
-def measured(case: cases.Case, sides: Sides, *, rounds: int, rate: float) -> dict[str, Any]:
+def measured(case: "Case", sides: "Sides", *, rounds: int, rate: float) -> dict[str, Any]:
     """One row: seconds or bytes of both sides, their ratio, and our share of the machine's matmul rate."""
     ours, peer = sides.compare(case.ours, case.peer, rounds=rounds, measure=case.measure)
     row = {"work": case.name, "measure": case.measure, "ours": ours, "peer": peer, "ratio": peer / ours}
@@ -72,6 +75,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"--rounds {arguments.rounds} should be at least 1")
+    import torch
+
+    from benchmarks.timing import Sides, matmul_rate
+    from utils.process.machine import machine_name
+
     device = torch.device(arguments.device)
     size = 64 if arguments.tiny else 1536 if device.type == "cpu" else 8192
     rates = {dtype: matmul_rate(device, dtype, size=size) for dtype in (torch.float32, torch.bfloat16)}

@@ -38,6 +38,7 @@ FORKED.set_forkserver_preload(
         "models.inspect.profiling",
         "models.training",
         "timm.layers",
+        "torch.utils.flop_counter",
         "torch.utils.serialization",
         "torch.utils.tensorboard",
         "utils.process.terminal",

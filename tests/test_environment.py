@@ -35,30 +35,41 @@ def test_a_teacher_that_became_another_is_noticed(tmp_path: Path, caplog: pytest
     assert caplog.messages == [f"{teacher}: the teacher's weights are not those of the iterations up to 9"]
 
 
+def clone(folder: Path) -> str:
+    """A repository with one commit, which is returned."""
+    git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    folder.mkdir()
+    (folder / "code.py").write_text("first")
+    for command in (["init", "--quiet"], ["add", "code.py"], ["commit", "--quiet", "-m", "First"]):
+        subprocess.run([*git, *command], check=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_code_command_and_libraries_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "init", "--quiet", clone], check=True)
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    (clone / "code.py").write_text("first")
-    subprocess.run(["git", "-C", clone, "add", "code.py"], check=True)
-    subprocess.run(["git", "-C", clone, *identity, "commit", "--quiet", "-m", "First"], check=True)
-    monkeypatch.setattr(environment, "CODE", clone)
+    commit = clone(tmp_path / "clone")
+    monkeypatch.setattr(environment, "CODE", tmp_path / "clone")
     monkeypatch.setattr(sys, "argv", ["main_train_student.py", "--opt", "my options.json"])
     record = environment.environment(CPU)
-    head = subprocess.run(["git", "-C", clone, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    assert record["commit"] == head.stdout.strip()
+    assert record["commit"] == commit
     assert record["dirty"] is False
     assert record["command"] == "main_train_student.py --opt 'my options.json'"
     assert record["versions"]["torch"] == version("torch")
     assert f", {torch.get_num_threads()} thread" in record["device"]
-    (clone / "code.py").write_text("second")
+    (tmp_path / "clone" / "code.py").write_text("second")
     assert environment.environment(CPU)["dirty"] is True
 
 
-def test_code_outside_a_clone_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "CODE", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert environment.environment(CPU)["commit"] is None
+def test_code_that_lies_in_the_repository_of_another_project_has_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a virtual environment of that project."""
+    clone(tmp_path / "project")
+    site = tmp_path / "project" / "site-packages"
+    site.mkdir()
+    monkeypatch.setattr(environment, "CODE", site)
+    record = environment.environment(CPU)
+    assert record["commit"] is None
+    assert record["dirty"] is False
 
 
 def test_every_recorded_library_is_required() -> None:

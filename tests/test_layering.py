@@ -35,6 +35,7 @@ PLAN: dict[str, set[str]] = {
     "models.training": {"models", "models.inspect", "utils"},
     "models.export": {"models", "models.inspect", "models.network_swinir", "utils"},
     **{command: {"utils.process"} for command in MOVED},
+    "commands": set(),  # it names what it runs
     "main_train_student": {"models", "data", "utils"},
     "main_test_swinir": {"models", "data", "model_zoo", "utils"},
 }
@@ -68,6 +69,7 @@ def imports(path: Path) -> set[str]:
 def sources() -> dict[str, set[str]]:
     """Every module outside the tests, with what it imports."""
     files = [path for top in sorted(TOP) for path in [*(ROOT / top).rglob("*.py"), ROOT / f"{top}.py"]]
+    files = [path for path in files if path.name != "__init__.py"]  # which have nothing but a docstring
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): imports(path) for path in files if path.exists()}
 
 
@@ -96,6 +98,6 @@ def test_the_plan_has_no_circles() -> None:
 def test_rooms_are_small_and_drawn() -> None:
     """A room of more than about ten files is two rooms."""
     for folder in {path.parent for top in ("models", "data", "utils") for path in (ROOT / top).rglob("*.py")}:
-        assert len(list(folder.glob("*.py"))) <= 11, folder
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 11, folder
     for path in (path for top in ("models", "data", "utils") for path in (ROOT / top).rglob("*.py")):
         assert path.read_text(encoding="utf-8").count("\n") <= 350, path

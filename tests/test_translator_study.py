@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.inspect import translator_study
-from models.inspect.translator_study import effective_rank, pair_statistics, r_squared
+from models.inspect.study import effective_rank, pair_statistics, r_squared
 from models.select_network import define_teacher
 from tests.conftest import train_here
 from tests.golden.fill import fill_

@@ -1,4 +1,4 @@
-"""Verified, resumable downloads and safe extraction; nothing incomplete ever stands under a final name."""
+"""Verified, resumable downloads and safe extraction; an incomplete file never has its final name."""
 
 import logging
 import lzma
@@ -65,7 +65,7 @@ def fetch(url: str, target: Path, *, size: int | None, sha256: str | None) -> Pa
 
 @contextmanager
 def folder_for(folder: Path) -> Iterator[None]:
-    """Make a folder for what the block writes; if it fails, what was made for it and is empty goes again."""
+    """Make a folder for what the block writes; if that fails, the folders made for it go, if they are empty."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:

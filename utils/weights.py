@@ -129,7 +129,7 @@ def read_finite_weights(path: Path) -> dict[str, Tensor]:
 
 
 def describe_not_finite(names: Sequence[str]) -> str:
-    """What there is to say of weights that `not_finite` has found."""
+    """A sentence about the weights that `not_finite` has found."""
     return f"{len(names)} of its weights hold infinite numbers or NaN, the first of them {printable(names[0])}"
 
 

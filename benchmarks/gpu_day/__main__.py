@@ -12,12 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.gpu_day.correctness import correctness
-from benchmarks.gpu_day.machine import machine
-from benchmarks.gpu_day.packing import packing
 from benchmarks.gpu_day.phases import FORKED, ROOT, Day, Results, run_phase
-from benchmarks.gpu_day.speed import speed
-from benchmarks.gpu_day.training import training
 from utils.tables import markdown
 
 # Shares of the time, at most; what a phase leaves, training has.
@@ -65,6 +60,13 @@ def main() -> None:
 
 def run_all(day: Day, results: Results, *, ends: float, minutes: float) -> None:
     """The phases in their order; `ends` is on the clock of `time.monotonic`."""
+    # Only now: PyTorch takes seconds to import, and help should not have to wait for it.
+    from benchmarks.gpu_day.correctness import correctness
+    from benchmarks.gpu_day.machine import machine
+    from benchmarks.gpu_day.packing import packing
+    from benchmarks.gpu_day.speed import speed
+    from benchmarks.gpu_day.training import training
+
     phases = {"machine": machine, "correctness": correctness, "speed": speed}
     for name in ["machine"] if day.resume else list(phases):
         run_phase(name, phases[name], day, seconds=max(LEAST, 60 * minutes * SHARES[name]), results=results)

@@ -11,11 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from utils.process.files import write_whole
+
+if TYPE_CHECKING:
+    import torch
 
 Row = dict[str, Any]  # `phase`, `work`, `seconds`, and what came of it; `failed` says why nothing did
 Check = tuple[str, Callable[[], Row]]
@@ -46,8 +47,10 @@ class Day:
     resume: tuple[Path, ...] = ()
 
     @property
-    def place(self) -> torch.device:
+    def place(self) -> "torch.device":
         """The device."""
+        import torch
+
         return torch.device(self.device, 0) if self.device == "cuda" else torch.device(self.device)
 
 

@@ -11,10 +11,10 @@ from utils.options.load import load_beside
 from utils.process.errors import exit_on_user_error
 
 
-def main() -> None:
+def main(*, prog: str = "python -m models.export") -> None:
     """Export a checkpoint, and upload it where that is asked for."""
     parser = argparse.ArgumentParser(
-        prog="python -m models.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint", type=Path, help="weights of a student (<iter>_E.pth) or of any SwinIR")
     parser.add_argument("--out", type=Path, help="folder of the files (default: export/<their name>)")

@@ -3,47 +3,51 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from models.select_network import define_G, define_teacher
 from utils.options.load import load
 from utils.options.schema import Options
 from utils.process.errors import UserError, exit_on_user_error
 
+if TYPE_CHECKING:  # PyTorch takes seconds to import, and help should not have to wait for it
+    from torch import nn
+
 INPUT_SIZE = 64
 
 
-def count_parameters(network: nn.Module) -> int:
+def count_parameters(network: "nn.Module") -> int:
     """Learnable numbers, relative position bias tables included; buffers are not counted."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def count_flops(network: nn.Module, *, channels: int, size: int = INPUT_SIZE) -> int:
+def count_flops(network: "nn.Module", *, channels: int, size: int = INPUT_SIZE) -> int:
     """FLOPs of restoring one (channels, size, size) image: two for each multiply-add of layers and attention.
 
     Networks on the meta device cost no time. Gradients are on, since without them attention is a kernel that is not
     counted.
     """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     image = torch.zeros(1, channels, size, size, device=next(network.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.enable_grad():
         network(image)
     return counter.get_total_flops()
 
 
-def count(network: nn.Module, *, channels: int) -> dict[str, int]:
+def count(network: "nn.Module", *, channels: int) -> dict[str, int]:
     """Its `parameters` and `flops`."""
     return {"parameters": count_parameters(network), "flops": count_flops(network, channels=channels)}
 
 
-def define_networks(options: Options) -> dict[str, nn.Module]:
+def define_networks(options: Options) -> "dict[str, nn.Module]":
     """`student` and `teacher`, which a task that learns alone may lack: denoising has no use for the default.
 
     Raises:
         UserError: a network cannot be built.
     """
+    from models.select_network import define_G, define_teacher
+
     networks: dict[str, nn.Module] = {"student": define_G(options)}
     try:
         networks["teacher"] = define_teacher(options)
@@ -61,6 +65,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with exit_on_user_error():
         options = load(arguments.opt, arguments.set)
+        import torch
+
         with torch.device("meta"):
             networks = define_networks(options)
     counts = {name: count(network, channels=options.n_channels) for name, network in networks.items()}

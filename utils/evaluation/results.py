@@ -17,7 +17,7 @@ IMAGES = "*_SwinIR.png"
 
 
 def begin_results(places: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Make the folder of each test set ready: the images of an earlier test go, and `results.json` tells of this one.
+    """Make the folder of each test set ready: remove the images of an earlier test, and begin a new `results.json`.
 
     Args:
         places: the folders, and what the results in them depend on; `folder_lq` and `folder_gt` tell whose they are.
@@ -52,7 +52,7 @@ def check_place(folder: Path, *, settings: Mapping[str, Any]) -> None:
 
 
 def folders(settings: Mapping[str, Any]) -> dict[Path, str]:
-    """The folders of images that settings name, by where they are."""
+    """The folders of images that settings name, by their absolute paths."""
     return {Path(settings[key]).resolve(): settings[key] for key in FOLDERS if settings.get(key)}
 
 
@@ -74,7 +74,7 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not None: PSNR-B is there for JPEG alone."""
+    """The figures that are not None; only JPEG tasks have PSNR-B."""
     return {key: value for key, value in values.items() if value is not None}
 
 

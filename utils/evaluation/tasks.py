@@ -54,7 +54,7 @@ class Degradation:
         return {"sr": f"x{self.scale}", "noise": f"noise{self.noise:g}", "jpeg": f"jpeg{self.jpeg}"}[self.kind]
 
     def settings(self) -> dict[str, str | float]:
-        """What there is to say of it: nothing of noise to a JPEG task."""
+        """The settings that matter to the task: a JPEG task has no noise level."""
         settings: dict[str, str | float] = {"task": self.task, "channels": self.channels, "scale": self.scale}
         if self.kind != "sr":
             settings[self.kind] = {"noise": self.noise, "jpeg": self.jpeg}[self.kind]

@@ -145,7 +145,7 @@ class TrainOptions(Section):
     checkpoint costs one interval."""
     checkpoint_keep_best: Literal["psnr", "ssim", "psnr_y", "ssim_y"] | None = None
     """Figure by which E's validation on the first test set finds the best checkpoint, which is then never deleted; an
-    iteration that is the best so far is saved, be it between the intervals."""
+    iteration that is the best so far is saved, also between the intervals."""
     checkpoint_print: Count = 200
     """Iterations between log lines."""
     gradient_accumulation_steps: Count = 1

@@ -20,7 +20,7 @@ LESS_MEMORY = (
     "main_test_swinir.py with a smaller --tile"
 )
 MORE_MEMORY = "The programs of this project need gigabytes of address space: raise the limit (ulimit -v)"
-# How PyTorch, the loader of libraries and Python tell of it in exceptions that are not made for it.
+# How PyTorch, the loader of libraries and Python say that memory is short, in exceptions of other kinds.
 NO_MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|failed to map segment|can't start new thread|std::bad_alloc"
     r"|could not create a (primitive|memory object)|NULL without setting|without exception set",  # oneDNN, then Python
@@ -99,7 +99,7 @@ def exit_on_user_error() -> Iterator[None]:
 def tell(*lines: str) -> None:
     """Write lines to stderr, unless another process that torchrun started here has written the same to the same place.
 
-    Whichever process comes first writes them, be it the only one that has to, so that no error is lost.
+    The first process that comes here writes them, even if the others have no error, so that none is lost.
     """
     text = "".join(f"{printable(line, math.inf)}\n" for line in lines)
     if not said_by_another(text):

@@ -56,7 +56,7 @@ class Interrupt:
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Raise at once inside the block, be it within a deferred one."""
+        """Raise at once inside the block, even where it lies within a deferred one."""
         with self._mode(immediate=True):
             yield
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from utils.process.errors import exit_on_user_error
 
 
-def main() -> None:
+def main(*, prog: str = "python -m utils.report") -> None:
     """Read the tasks, write the report, and print its tables."""
     parser = argparse.ArgumentParser(
-        prog="python -m utils.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("tasks", type=Path, nargs="+", help="task folders, or results of the test script")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")

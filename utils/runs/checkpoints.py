@@ -77,7 +77,7 @@ def newest(folder: Path) -> int | None:
         logger.warning("%s: passing over the checkpoint of iteration %s: %s", folder, f"{step:,}", fault)
     if steps and not (len(steps) == 1 and may_be_cut_off(members(folder).get(steps[0], []))):
         raise UserError(f"{folder}: no checkpoint is complete and intact; restore one, or give the task another name")
-    for step in steps:  # lest two that were cut off look like damage
+    for step in steps:  # otherwise two that were cut off would look like damage
         set_aside(folder, step)
     return None
 
@@ -173,7 +173,7 @@ def complete(folder: Path) -> list[int]:
 
 
 def delete_others(folder: Path, kept: Collection[int | None]) -> None:
-    """Delete all checkpoints but those of the steps in `kept`: manifests first, lest half a set seem whole."""
+    """Delete all checkpoints except those of the steps in `kept`: manifests first, so that no half set looks whole."""
     for step, paths in members(folder).items():
         if step not in kept:
             for path in paths:

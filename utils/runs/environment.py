@@ -29,6 +29,8 @@ LIBRARIES = ("torch", "timm", "numpy", "opencv-python")  # those that decide the
 
 def git(*arguments: str) -> str | None:
     """What git says of the code; None without git, or where the code is no clone."""
+    if not (CODE / ".git").exists():  # a repository further up is another project's
+        return None
     try:
         done = subprocess.run(["git", "-C", CODE, *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -59,7 +61,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def record_environment(folder: Path, *, step: int, device: torch.device, teacher: str | None) -> None:
-    """Note in a task folder that the iterations after `step` are made here; starts that came to nothing go.
+    """Note in a task folder that the iterations after `step` are made here; starts whose work was lost go.
 
     Args:
         teacher: the file of its weights, if there is one; the log says so where it is not what it was before.

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def task_lock(folder: Path) -> Iterator[None]:
     """Keep other processes, on this host or another, from running the task of this folder meanwhile.
 
-    The system releases the lock of a process that dies. It is a POSIX lock, so that neither data-loading processes
-    that outlive the run for a moment keep it nor network file systems forget it.
+    The system releases the lock of a process that dies. It is a POSIX lock, which data-loading
+    processes that outlive the run for a moment do not keep, and which network file systems know, too.
 
     Raises:
         UserError: another process runs the task, or the file system has no locks.

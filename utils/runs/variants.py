@@ -58,7 +58,7 @@ def of_key(text: str) -> Iterator[Variant]:
 
 
 def split(values: str) -> Iterator[str]:
-    """The parts of a text between commas, but for those inside brackets, which belong to a list of JSON."""
+    """The parts of a text between commas; commas inside brackets belong to a list of JSON."""
     part, depth = "", 0
     for character in values:
         depth += (character == "[") - (character == "]")

@@ -1,0 +1,1 @@
+"""The official weights and where they are fetched from; two networks of our own."""

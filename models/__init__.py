@@ -1,0 +1,1 @@
+"""Networks, their training step, and what looks at them."""

@@ -1,0 +1,1 @@
+"""What is neither a network nor a dataset: options, images, evaluation, task folders, reports, processes."""
