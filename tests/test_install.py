@@ -14,7 +14,7 @@ from tests.conftest import ROOT, toy_options, write_images
 from utils.runs.journal import Journal
 
 ROOMS = ("models", "data", "utils", "model_zoo")
-FILES = ("commands.py", "main_train_student.py", "main_test_swinir.py")
+FILES = ("main_train_student.py", "main_test_swinir.py")
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
 

@@ -35,7 +35,7 @@ PLAN: dict[str, set[str]] = {
     "models.training": {"models", "models.inspect", "utils"},
     "models.export": {"models", "models.inspect", "models.network_swinir", "utils"},
     **{command: {"utils.process"} for command in MOVED},
-    "commands": set(),  # it names what it runs
+    "utils.commands": set(),  # it names what it runs
     "main_train_student": {"models", "data", "utils"},
     "main_test_swinir": {"models", "data", "model_zoo", "utils"},
 }

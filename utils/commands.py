@@ -11,7 +11,7 @@ from pathlib import Path
 
 def run(module: str, **arguments: str) -> None:
     """Call `main` of a module of this folder."""
-    sys.path.insert(0, str(Path(__file__).parent))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     importlib.import_module(module).main(**arguments)
 
 
