@@ -9,7 +9,7 @@ DEMO := options/demo/train_swinir_student
 TRAIN_DEMO := $(BIN)/python main_train_student.py --opt $(DEMO).json $(DEMO)_distill_response.json $(DEMO)_distill_feature.json
 STUDENT := model_zoo/swinir_student_x4/swinir_student_x4.safetensors
 
-.PHONY: demo test quick soak lint clean-demo
+.PHONY: demo test quick soak lint figures clean-demo
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,17 @@ demo: .venv/installed clean-demo
 	@awk '/^[|]/ {table = 1} table && !/^[|]/ {exit} {print}' report/demo/table.md
 	@echo "All tables, curves and crops: report/demo/index.html. To restore images of your own:"
 	@echo "$(BIN)/python main_test_swinir.py --model_path $(STUDENT) --folder_lq FOLDER"
+
+# The README's picture: the student, its teacher and the ground truth in one image of Set14.
+SET14 := --folder_gt testsets/Set14/HR --folder_lq testsets/Set14/LR_bicubic/X4
+RESULTS := results/swinir_student_x4_classical_sr_x4 results/model_zoo_DAT_light_x4_classical_sr_x4
+figures: .venv/installed
+	$(BIN)/python main_test_swinir.py --model_path $(STUDENT) $(SET14)
+	$(BIN)/python main_test_swinir.py --model_path model_zoo/DAT_light_x4.pth $(SET14)
+	$(BIN)/python -m utils.report $(RESULTS) --out report/figures
+	@cd report/figures/figures && for name in where bicubic ground_truth; do cp Set14_img_014_$$name.png ../../../docs/figures/$$name.png; done
+	@cp report/figures/figures/Set14_img_014_swinir_student_x4_classical_sr_x4.png docs/figures/student.png
+	@cp report/figures/figures/Set14_img_014_model_zoo_DAT_light_x4_classical_sr_x4.png docs/figures/teacher.png
 
 clean-demo:
 	rm -rf $(addprefix superresolution/,$(DEMO_TASKS)) report/demo trainsets/demo testsets/demo

@@ -1,4 +1,4 @@
-"""RESULTS.md: its tables are what its commands make of the committed records."""
+"""RESULTS.md and docs/study: their tables are what their commands make of the committed records."""
 
 import re
 import sys
@@ -15,7 +15,8 @@ from utils.report.problems import Problem
 from utils.report.tasks import Judged
 
 RESULTS = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
-REPORTS = re.findall(r"^ +python -m utils\.report (docs/study/\S.*)$", RESULTS, re.MULTILINE)
+STUDY = (ROOT / "docs" / "study" / "README.md").read_text(encoding="utf-8")
+REPORTS = re.findall(r"^ +python -m utils\.report (docs/study/\S.*)$", STUDY, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,17 @@ def table_lines(text: str) -> list[str]:
 
 
 def test_every_section_has_a_command() -> None:
-    assert len(REPORTS) == len(re.findall(r"^\| test set +\| method .* manual_seed", RESULTS, re.MULTILINE)) > 0
+    assert len(REPORTS) == len(re.findall(r"^\| test set +\| method .* manual_seed", STUDY, re.MULTILINE)) > 0
+
+
+def test_the_short_table_says_what_the_long_ones_say() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table_lines(RESULTS)[2:]]
+    means = [line.replace("*" * 2, "") for line in table_lines(STUDY) if line.startswith("| mean of 3 sets")]
+    assert len(rows) >= 10
+    for method, _, value, difference in rows:
+        of_method = [line for line in means if f"| {method} " in line]
+        assert any(f"| {value} " in line for line in of_method), (method, value)
+        assert not difference or any(f"| {difference} |" in line for line in of_method), (method, difference)
 
 
 @pytest.mark.usefixtures("baselines")
@@ -53,7 +64,7 @@ def test_the_tables_are_those_of_the_records(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["report", *tasks])
     report.main()
-    following = re.split("\n##+ ", RESULTS.split(f"python -m utils.report {folders}\n")[1])[0]
+    following = re.split("\n##+ ", STUDY.split(f"python -m utils.report {folders}\n")[1])[0]
     assert table_lines((tmp_path / "report" / "table.md").read_text(encoding="utf-8")) == table_lines(following)
 
 
