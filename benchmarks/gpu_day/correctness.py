@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from benchmarks.gpu_day.phases import ROOT, Check, Day, Row
@@ -60,6 +61,7 @@ def correctness(day: Day, _: float) -> Iterator[Check]:
     for name, train in KINDS.items():
         yield f"losses of {name}", partial(losses_agree, day, name, train)
     yield "losses after a change of device", partial(resumed, day)
+    yield "a message to one rank", partial(one_rank, day)
     for name in ("A", "C at its best"):
         yield f"losses of {name}, bf16", partial(losses_agree, day, name, KINDS[name], amp="bf16")
     if day.device == "cuda":
@@ -172,6 +174,18 @@ def resumed(day: Day) -> Row:
         assert continued.step == STEPS // 2
         differences.append(difference(losses_of(continued, batches), expected))
     return compared(largest(differences), FLOAT32)
+
+
+def one_rank(day: Day) -> Row:
+    """A sum over the one process that there is, by the library that several processes use: NCCL on GPUs."""
+    backend = "nccl" if day.device == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        message = torch.arange(1000.0, device=day.place)
+        torch.distributed.all_reduce(message)
+        return {"backend": backend, "passed": torch.equal(message.cpu(), torch.arange(1000.0))}
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def trained(device: torch.device) -> SwinIR:
