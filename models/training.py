@@ -260,6 +260,8 @@ class Training:
 
     def _save(self) -> None:
         """Save the present iteration, unless that is done, and delete the checkpoints that are no longer wanted."""
+        self.model.settle()  # all processes together
+        self._report_skipped()
         if self.record is None or self.saved == self.model.step:
             return
         if self.timed != self.model.step:  # its losses were not logged
