@@ -4,16 +4,25 @@ Shapes: B batch, C channels, H W height and width, M = window_size**2 tokens of 
 h heads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-WINDOWS_AT_ONCE = 128  # in inference: the temporaries of a large image's blocks outweigh the image's features
+# Windows of an image in inference: the temporaries of a large image's blocks outweigh the image's features, and a GPU
+# that gets few at a time waits for the next.
+WINDOWS_AT_ONCE = {"cpu": 128, "cuda": 8192}
+CHANNELS_OF_KERNELS = 8  # heads of a multiple of these have fused kernels on a GPU, in any precision
 MASKED = -100.0  # added to the logits of tokens that are not neighbours; the published value, not -inf
+
+
+def of_device(numbers: Mapping[str, int], device: torch.device) -> int:
+    """The number of this type of device; of an unknown one, that of CPUs."""
+    return numbers.get(device.type, numbers["cpu"])
 
 
 def window_partition(x: Tensor, window_size: int) -> Tensor:
@@ -86,10 +95,11 @@ class WindowAttention(nn.Module):
         if mask is not None:
             bias = bias + mask[:, None]  # (N, h, M, M)
         bias = bias.to(q.dtype)
-        # On a CPU, the fused kernels are faster and never hold the (B*N, h, M, M) attention, but they give the bias no
-        # gradient. On a GPU there are none for the 30 and 10 channels of the published heads.
-        fused = q.device.type == "cpu" and not torch.is_grad_enabled()
-        attend = self._attend_fused if fused else self._attend
+        attend = self._attend
+        if not torch.is_grad_enabled():
+            # These kernels are faster and never hold the (B*N, h, M, M) attention. On a CPU they give the bias no
+            # gradient; on a GPU it is one for each window.
+            attend = {"cpu": self._attend_fused, "cuda": self._attend_padded}.get(q.device.type, self._attend)
         return self.proj_drop(self.proj(attend(q, k, v, bias).transpose(1, 2).reshape(windows, m, c)))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -98,9 +108,19 @@ class WindowAttention(nn.Module):
         return self.attn_drop(attention).view(*q.shape[:3], -1) @ v
 
     def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        bias = bias[None] if bias.dim() == 3 else bias.repeat(len(q) // len(bias), 1, 1, 1)
+        bias = bias[None] if bias.dim() == 3 else bias.expand(len(q) // len(bias), *bias.shape).flatten(0, 1)
         dropout = self.attn_drop.p if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
+
+    def _attend_padded(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """The same on a GPU, which has no kernels for the 10 and 30 channels of published heads: zeros fill them up.
+
+        cuDNN's kernel is left out: it takes tens of milliseconds to prepare for each new number of windows.
+        """
+        channels = q.shape[-1]
+        q, k, v = (F.pad(part, (0, -channels % CHANNELS_OF_KERNELS)) for part in (q, k, v))
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            return self._attend_fused(q, k, v, bias.contiguous())[..., :channels]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,11 +193,12 @@ class SwinTransformerBlock(nn.Module):
 
     def _transform(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, M, C) -> (B, N, M, C); where no gradient is asked for, a part of the windows at a time."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or windows.shape[1] <= WINDOWS_AT_ONCE:
+        at_once = of_device(WINDOWS_AT_ONCE, windows.device)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or windows.shape[1] <= at_once:
             return self._attend_and_mix(windows, mask)
         transformed = torch.empty_like(windows)
-        for start in range(0, windows.shape[1], WINDOWS_AT_ONCE):
-            part = slice(start, start + WINDOWS_AT_ONCE)
+        for start in range(0, windows.shape[1], at_once):
+            part = slice(start, start + at_once)
             transformed[:, part] = self._attend_and_mix(windows[:, part], None if mask is None else mask[part])
         return transformed
 
