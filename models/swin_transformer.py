@@ -6,6 +6,7 @@ h heads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 # that gets few at a time waits for the next.
 WINDOWS_AT_ONCE = {"cpu": 128, "cuda": 8192}
 CHANNELS_OF_KERNELS = 8  # heads of a multiple of these have fused kernels on a GPU, in any precision
+FUSED_TRAINING = False  # whether networks train on a GPU with kernels of Triton, which no card has tried yet
 MASKED = -100.0  # added to the logits of tokens that are not neighbours; the published value, not -inf
 
 
@@ -83,15 +85,27 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(window_size))
         self.register_load_state_dict_pre_hook(keep_own_index)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.fused_training = FUSED_TRAINING and attn_drop == 0 and find_spec("triton") is not None
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B*N, M, C) and, for shifted windows, the (N, M, M) mask -> (B*N, M, C)."""
-        windows, m, c = x.shape
-        q, k, v = self.qkv(x).view(windows, m, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B*N, h, M, C/h)
+        qkv = self.qkv(x)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # (h, M, M)
+        if self.fused_training and qkv.device.type == "cuda" and torch.is_grad_enabled():
+            from models.attention.fused import fused_attention  # Triton takes a second to import
+
+            attended = fused_attention(qkv, bias, mask, heads=self.num_heads, scale=self.scale)
+        else:
+            attended = self._attend_parts(qkv, bias, mask)
+        return self.proj_drop(self.proj(attended))
+
+    def _attend_parts(self, qkv: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+        """(B*N, M, 3*C) and (h, M, M) -> (B*N, M, C)."""
+        windows, m, _ = qkv.shape
+        q, k, v = qkv.view(windows, m, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B*N, h, M, C/h)
         if mask is not None:
             bias = bias + mask[:, None]  # (N, h, M, M)
         bias = bias.to(q.dtype)
@@ -100,7 +114,7 @@ class WindowAttention(nn.Module):
             # These kernels are faster and never hold the (B*N, h, M, M) attention. On a CPU they give the bias no
             # gradient; on a GPU it is one for each window.
             attend = {"cpu": self._attend_fused, "cuda": self._attend_padded}.get(q.device.type, self._attend)
-        return self.proj_drop(self.proj(attend(q, k, v, bias).transpose(1, 2).reshape(windows, m, c)))
+        return attend(q, k, v, bias).transpose(1, 2).reshape(windows, m, -1)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         logits = ((q * self.scale) @ k.transpose(-2, -1)).view(-1, *bias.shape) + bias

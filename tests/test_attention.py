@@ -1,6 +1,11 @@
-"""Attention on a GPU: its function against the plain one, on the CPU; its choice, with tensors that only have shapes."""
+"""Attention on GPUs: its function against the plain one, on the CPU; its choice, with tensors that only have shapes."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -10,9 +15,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from models import swin_transformer
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from models.swin_transformer import WindowAttention, shifted_window_mask
+from tests.conftest import ROOT
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
 
 def attention(heads: int, channels: int, window_size: int) -> WindowAttention:
@@ -48,11 +57,12 @@ def test_attention_with_padded_heads_is_the_plain_one(channels: int, shifted: bo
 
 
 class Asked(TorchFunctionMode):
-    """Writes down the calls of fused attention, and the sizes of what is up-sampled."""
+    """Writes down the calls of PyTorch's fused attention, those of ours, and the rows of what is up-sampled."""
 
     def __init__(self) -> None:
         super().__init__()
         self.attention: list[tuple[Tensor, Tensor]] = []
+        self.ours: list[tuple[Any, ...]] = []
         self.strips: list[int] = []
 
     def __torch_function__(
@@ -61,6 +71,8 @@ class Asked(TorchFunctionMode):
         given = kwargs or {}
         if func is F.scaled_dot_product_attention:
             self.attention.append((args[0], given["attn_mask"]))
+        if "swinir_student" in str(func):
+            self.ours.append(tuple(args))
         if func is F.pixel_shuffle:
             self.strips.append(args[0].shape[2])
         return func(*args, **given)
@@ -93,9 +105,46 @@ def test_a_gpu_takes_more_at_once_through_its_own_kernel() -> None:
     assert peak_bytes(network, 64**2) == on_cpu[64], "what is restored at once on both takes the same"
 
 
-def test_a_gpu_trains_with_the_plain_attention() -> None:
-    network = SwinIR(16, embed_dim=20, depths=[1], num_heads=[2], window_size=8, upscale=2, upsampler="pixelshuffle")
+def trained_on_shapes() -> Asked:
+    """What a forward pass with gradients asks for on a GPU."""
+    network = SwinIR(16, embed_dim=20, depths=[2], num_heads=[2], window_size=8, upscale=2, upsampler="pixelshuffle")
     with FakeTensorMode(allow_non_fake_inputs=True), Asked() as asked:
         to_shapes(network)
-        assert network(torch.empty(1, 3, 16, 16, device="cuda")).requires_grad
+        restored = network(torch.empty(3, 3, 16, 16, device="cuda"))
+    assert restored.requires_grad
+    assert restored.shape == (3, 3, 32, 32)
+    return asked
+
+
+def test_a_gpu_trains_with_the_plain_attention() -> None:
+    asked = trained_on_shapes()
+    assert asked.attention == asked.ours == []
+
+
+@needs_triton
+def test_a_gpu_can_be_told_to_train_with_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swin_transformer, "FUSED_TRAINING", True)
+    asked = trained_on_shapes()
     assert asked.attention == []
+    plain, shifted = asked.ours
+    assert plain[0].shape == shifted[0].shape == (3 * 4, 64, 60)
+    assert (plain[2], shifted[2].shape) == (None, (4, 64, 64))
+
+
+@needs_triton
+@pytest.mark.slow
+def test_kernels_give_the_plain_output_and_gradients() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fused_attention"],
+        cwd=ROOT,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    cases = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(cases) == 8
+    for case, differences in cases:
+        assert len(differences) == 3
+        assert max(differences.values()) < 1e-5, case
