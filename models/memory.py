@@ -1,7 +1,7 @@
 """How much memory a network needs, so that images too large for it can be restored in tiles."""
 
 from models.network_swinir import NUM_FEATURES, STRIP_PIXELS, SwinIR
-from models.swin_transformer import WINDOWS_AT_ONCE, WindowAttention
+from models.swin_transformer import WINDOWS_AT_ONCE, WindowAttention, of_device
 
 # Copies of the up-sampled features that the last layers hold at once: input, output, and what the kernels add.
 RECONSTRUCTION_COPIES = {"pixelshuffle": 3.0, "nearest+conv": 4.5, "pixelshuffledirect": 0.0, "": 0.0}
@@ -12,13 +12,15 @@ def peak_bytes(network: SwinIR, pixels: int) -> int:
 
     The peak is in the blocks, which hold several copies of the features and, of a part of the windows, the attention
     with its (N, h, M, M) biases; or in the reconstruction, which works strip by strip on `NUM_FEATURES` channels of
-    the up-sampled size. The factors are fitted to the resident memory of students and SwinIR-M on the CPU.
+    the up-sampled size. The factors are fitted to the resident memory of students and SwinIR-M on the CPU; a GPU takes
+    more at once.
     """
     heads = max(module.num_heads for module in network.modules() if isinstance(module, WindowAttention))
     dim, tokens_of_window = network.embed_dim, network.window_size**2
-    at_once = min(pixels, WINDOWS_AT_ONCE * tokens_of_window)
+    device = network.mean.device
+    at_once = min(pixels, of_device(WINDOWS_AT_ONCE, device) * tokens_of_window)
     blocks = 8 * dim * pixels + (3 * dim + 3 * heads * tokens_of_window) * at_once
-    strip = min(pixels, 1.1 * STRIP_PIXELS)
+    strip = min(pixels, 1.1 * of_device(STRIP_PIXELS, device))
     copies = RECONSTRUCTION_COPIES[network.upsampler]
     reconstruction = 3 * dim * pixels + copies * NUM_FEATURES * network.upscale**2 * strip
     return 4 * round(max(blocks, reconstruction))

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.swin_transformer import BasicLayer, BlockConfig, WindowAttention, shifted_window_mask
+from models.swin_transformer import BasicLayer, BlockConfig, WindowAttention, of_device, shifted_window_mask
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
-STRIP_PIXELS = 128**2  # LR pixels that are up-sampled at once in inference; the peak of memory for large images
+# LR pixels that are up-sampled at once in inference; the peak of memory for large images.
+STRIP_PIXELS = {"cpu": 128**2, "cuda": 512**2}
 STRIP_MARGIN = 3  # LR rows that an output row depends on: 1 for each convolution before up-sampling, less after it
 NUM_FEATURES = 64  # channels of the reconstruction
 MAX_BLOCKS = 1000  # the largest published SwinIR has 54
@@ -270,7 +271,7 @@ class SwinIR(nn.Module):
         A strip is up-sampled with the rows around it that its pixels depend on, so the result is the same.
         """
         height, width = body.shape[2:]
-        rows = max(STRIP_PIXELS // width, STRIP_MARGIN)
+        rows = max(of_device(STRIP_PIXELS, body.device) // width, STRIP_MARGIN)
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or rows >= height:
             return self._upsample(body)
         strips = []

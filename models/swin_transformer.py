@@ -4,16 +4,27 @@ Shapes: B batch, C channels, H W height and width, M = window_size**2 tokens of 
 h heads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-WINDOWS_AT_ONCE = 128  # in inference: the temporaries of a large image's blocks outweigh the image's features
+# Windows of an image in inference: the temporaries of a large image's blocks outweigh the image's features, and a GPU
+# that gets few at a time waits for the next.
+WINDOWS_AT_ONCE = {"cpu": 128, "cuda": 8192}
+CHANNELS_OF_KERNELS = 8  # heads of a multiple of these have fused kernels on a GPU, in any precision
+FUSED_TRAINING = False  # whether networks train on a GPU with kernels of Triton, which no card has tried yet
 MASKED = -100.0  # added to the logits of tokens that are not neighbours; the published value, not -inf
+
+
+def of_device(numbers: Mapping[str, int], device: torch.device) -> int:
+    """The number of this type of device; of an unknown one, that of CPUs."""
+    return numbers.get(device.type, numbers["cpu"])
 
 
 def window_partition(x: Tensor, window_size: int) -> Tensor:
@@ -74,23 +85,36 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(window_size))
         self.register_load_state_dict_pre_hook(keep_own_index)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.fused_training = FUSED_TRAINING and attn_drop == 0 and find_spec("triton") is not None
         self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B*N, M, C) and, for shifted windows, the (N, M, M) mask -> (B*N, M, C)."""
-        windows, m, c = x.shape
-        q, k, v = self.qkv(x).view(windows, m, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B*N, h, M, C/h)
+        qkv = self.qkv(x)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # (h, M, M)
+        if self.fused_training and qkv.device.type == "cuda" and torch.is_grad_enabled():
+            from models.attention.fused import fused_attention  # Triton takes a second to import
+
+            attended = fused_attention(qkv, bias, mask, heads=self.num_heads, scale=self.scale)
+        else:
+            attended = self._attend_parts(qkv, bias, mask)
+        return self.proj_drop(self.proj(attended))
+
+    def _attend_parts(self, qkv: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+        """(B*N, M, 3*C) and (h, M, M) -> (B*N, M, C)."""
+        windows, m, _ = qkv.shape
+        q, k, v = qkv.view(windows, m, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B*N, h, M, C/h)
         if mask is not None:
             bias = bias + mask[:, None]  # (N, h, M, M)
         bias = bias.to(q.dtype)
-        # On a CPU, the fused kernels are faster and never hold the (B*N, h, M, M) attention, but they give the bias no
-        # gradient. On a GPU there are none for the 30 and 10 channels of the published heads.
-        fused = q.device.type == "cpu" and not torch.is_grad_enabled()
-        attend = self._attend_fused if fused else self._attend
-        return self.proj_drop(self.proj(attend(q, k, v, bias).transpose(1, 2).reshape(windows, m, c)))
+        attend = self._attend
+        if not torch.is_grad_enabled():
+            # These kernels are faster and never hold the (B*N, h, M, M) attention. On a CPU they give the bias no
+            # gradient; on a GPU it is one for each window.
+            attend = {"cpu": self._attend_fused, "cuda": self._attend_padded}.get(q.device.type, self._attend)
+        return attend(q, k, v, bias).transpose(1, 2).reshape(windows, m, -1)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         logits = ((q * self.scale) @ k.transpose(-2, -1)).view(-1, *bias.shape) + bias
@@ -98,9 +122,19 @@ class WindowAttention(nn.Module):
         return self.attn_drop(attention).view(*q.shape[:3], -1) @ v
 
     def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        bias = bias[None] if bias.dim() == 3 else bias.repeat(len(q) // len(bias), 1, 1, 1)
+        bias = bias[None] if bias.dim() == 3 else bias.expand(len(q) // len(bias), *bias.shape).flatten(0, 1)
         dropout = self.attn_drop.p if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
+
+    def _attend_padded(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """The same on a GPU, which has no kernels for the 10 and 30 channels of published heads: zeros fill them up.
+
+        cuDNN's kernel is left out: it takes tens of milliseconds to prepare for each new number of windows.
+        """
+        channels = q.shape[-1]
+        q, k, v = (F.pad(part, (0, -channels % CHANNELS_OF_KERNELS)) for part in (q, k, v))
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            return self._attend_fused(q, k, v, bias.contiguous())[..., :channels]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,11 +207,12 @@ class SwinTransformerBlock(nn.Module):
 
     def _transform(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, M, C) -> (B, N, M, C); where no gradient is asked for, a part of the windows at a time."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or windows.shape[1] <= WINDOWS_AT_ONCE:
+        at_once = of_device(WINDOWS_AT_ONCE, windows.device)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or windows.shape[1] <= at_once:
             return self._attend_and_mix(windows, mask)
         transformed = torch.empty_like(windows)
-        for start in range(0, windows.shape[1], WINDOWS_AT_ONCE):
-            part = slice(start, start + WINDOWS_AT_ONCE)
+        for start in range(0, windows.shape[1], at_once):
+            part = slice(start, start + at_once)
             transformed[:, part] = self._attend_and_mix(windows[:, part], None if mask is None else mask[part])
         return transformed
 

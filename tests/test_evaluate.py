@@ -1,5 +1,6 @@
 """The evaluation's own steps: padding as published, self-ensemble, and figures by image."""
 
+import gc
 import threading
 import time
 import weakref
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data.batches import collate
 from data.dataset_sr import SRCrops, SRImages
@@ -243,3 +244,72 @@ def test_tiles_leave_no_seams_in_a_real_image(shared: Callable[[str], Path]) -> 
     assert psnrs[16] == pytest.approx(whole_psnr, abs=0.05)
     assert automatic_psnr == psnrs[16]
     assert distances[16] < distances[0] / 3
+
+
+class Limited(nn.Module):
+    """Up-sampling by 2 that lacks the memory for more than `limit` LR pixels; `sizes` has what was asked for."""
+
+    def __init__(self, limit: int, error: Exception) -> None:
+        super().__init__()
+        self.limit = limit
+        self.error = error
+        self.sizes: list[tuple[int, int]] = []
+        self.failed = weakref.WeakSet[Tensor]()
+
+    def forward(self, lr_image: Tensor) -> Tensor:
+        assert not self.failed, "what failed is still in memory"
+        self.sizes.append((lr_image.shape[2], lr_image.shape[3]))
+        if lr_image.shape[2] * lr_image.shape[3] > self.limit:
+            self.failed.add(lr_image)
+            raise type(self.error)(*self.error.args)
+        return nn.functional.interpolate(lr_image, scale_factor=2, mode="nearest")
+
+
+ERRORS = [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()]
+ERRORS.append(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"))
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("error", ERRORS)
+def test_where_memory_runs_out_the_tile_is_halved_and_kept(
+    error: Exception, ensemble: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = Limited(24 * 24, error)
+    restore = Restorer(network, scale=2, window_size=8, tile_overlap=4, self_ensemble=ensemble, name="the student")
+    first, second, small = torch.rand(2, 3, 60, 90), torch.rand(1, 3, 30, 50), torch.rand(1, 3, 9, 9)
+    gc.disable()  # what failed must be let go of at once
+    try:
+        restored = restore(first)
+    finally:
+        gc.enable()
+    torch.testing.assert_close(restored, first.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    # 96 wide as it is padded; half of 48 is 24, of which 24 x 24 fit.
+    tried = sorted({max(size) for size in network.sizes}, reverse=True)
+    assert tried == [96, 48, 24]
+    assert restore.automatic_tiles == {48, 24}
+    assert caplog.messages == [f"out of memory: the student goes on in tiles of {tile} LR pixels" for tile in (48, 24)]
+
+    network.sizes.clear()
+    restore.automatic_tiles.clear()
+    restore(small)
+    assert restore.automatic_tiles == set(), "it is not divided"
+    torch.testing.assert_close(restore(second), second.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    assert max(map(max, network.sizes)) == 24, "more was tried again"
+    assert restore.automatic_tiles == {24}
+    assert len(caplog.messages) == 2
+
+
+def test_a_given_tile_is_halved_down_to_what_makes_sense(caplog: pytest.LogCaptureFixture) -> None:
+    network = Limited(0, ERRORS[0])
+    restore = Restorer(network, scale=2, window_size=7, tile=50, tile_overlap=6)
+    with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate 2 GiB"):
+        restore(torch.rand(1, 3, 80, 80))
+    assert network.sizes == [(50, 50), (21, 21), (12, 12)]  # multiples of 7, but no less than twice the overlap
+    assert len(caplog.messages) == 2
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    network = Limited(0, RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="multiplied"):
+        Restorer(network, scale=2, window_size=8)(torch.rand(1, 3, 80, 80))
+    assert network.sizes == [(88, 88)]

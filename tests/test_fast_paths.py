@@ -45,8 +45,8 @@ def test_large_images_are_restored_part_by_part_to_the_same_result(
     lr_image = image((2, 3, 42, 18), 1).float()
     with torch.no_grad():
         whole = network(lr_image)
-    monkeypatch.setattr(swin_transformer, "WINDOWS_AT_ONCE", 7)
-    monkeypatch.setattr(network_swinir, "STRIP_PIXELS", 5 * 20)
+    monkeypatch.setattr(swin_transformer, "WINDOWS_AT_ONCE", {"cpu": 7})
+    monkeypatch.setattr(network_swinir, "STRIP_PIXELS", {"cpu": 5 * 20})
     with torch.no_grad():
         parts = network(lr_image)
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-NETWORKS = ("network_swinir", "network_swinir_student", "swin_transformer", "memory")
+NETWORKS = ("network_swinir", "network_swinir_student", "swin_transformer", "memory", "attention")
 MOVED = ("utils.export", "utils.option_reference", "models.summary", "models.translator_study")  # to other names
 # Each room, from the bottom up, and what it may import beside itself. A file of its own is a room, too.
 PLAN: dict[str, set[str]] = {

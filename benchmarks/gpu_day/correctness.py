@@ -18,6 +18,7 @@ from benchmarks.gpu_day.trials import (
     STUDENT,
     TINY_STUDENT,
     TINY_TEACHER,
+    attention,
     first_batches,
     images,
     model_of,
@@ -53,6 +54,9 @@ def correctness(day: Day, _: float) -> Iterator[Check]:
     for amp in (False, True):
         precision = "bf16" if amp else "float32"
         yield f"student, {precision}: output and gradients against float64", partial(gradients, day, student, amp=amp)
+        if day.device == "cuda":
+            fused = partial(gradients, day, student, amp=amp, fused=True)
+            yield f"student, {precision}, fused attention: output and gradients against float64", fused
     yield "SwinIR-M: output and gradients against float64", partial(gradients, day, teacher, size=16)
     yield "a crop that is NaN is skipped", partial(skipped, day)
     yield "stochastic depth, twice with one seed", partial(repeated, day)
@@ -81,10 +85,11 @@ def largest(differences: Sequence[float]) -> float:
     return math.nan if any(map(math.isnan, differences)) else max(differences)
 
 
-def gradients(day: Day, arguments: dict[str, Any], *, amp: bool = False, size: int = 48) -> Row:
+def gradients(day: Day, arguments: dict[str, Any], *, amp: bool = False, fused: bool = False, size: int = 48) -> Row:
     """The output, and the gradient of each parameter by its norm, against the CPU in float64."""
     torch.manual_seed(0)
-    network = SwinIR(**arguments)
+    with attention(fused=fused):
+        network = SwinIR(**arguments)
     crop = 16 if day.tiny else size
     image, target = torch.rand(1, 3, crop, crop), torch.rand(1, 3, 4 * crop, 4 * crop)
 

@@ -11,7 +11,16 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import cases
 from benchmarks.gpu_day.phases import Check, Day, Row
-from benchmarks.gpu_day.trials import KINDS, STUDENT, TINY_STUDENT, TINY_TEACHER, batches_of, model_of, options_of
+from benchmarks.gpu_day.trials import (
+    KINDS,
+    STUDENT,
+    TINY_STUDENT,
+    TINY_TEACHER,
+    attention,
+    batches_of,
+    model_of,
+    options_of,
+)
 from benchmarks.timing import matmul_rate
 from models.inspect.profiling import device_work
 from models.inspect.summary import count_flops
@@ -23,7 +32,7 @@ WARM_UP, ROUNDS = 20, 3
 SECONDS = 1.5  # of each round
 PROFILED = 5  # steps
 X4 = {"upscale": 4, "upsampler": "pixelshuffle", "window_size": 8, "mlp_ratio": 2}
-FAST = {"amp": "bf16", "compile": True}
+FAST: dict[str, Any] = {"amp": "bf16", "compile": True}
 INPUTS = {"64x64": (64, 64), "640x480": (480, 640), "2K (510x340)": (340, 510)}
 
 
@@ -36,6 +45,7 @@ def speed(day: Day, _: float) -> Iterator[Check]:
     yield "A, float32, published network", partial(published_step, day)
     if not day.tiny:
         yield "A, bf16, compiled", partial(training_step, day, **FAST)
+        yield "A, bf16, compiled, fused attention", partial(training_step, day, fused=True, **FAST)
     yield from inference(day)
     yield "B, stored teacher, bf16", partial(training_step, day, amp="bf16", **stored)
     yield "C, bf16", partial(training_step, day, amp="bf16", **KINDS["C"])
@@ -89,12 +99,13 @@ def kernels(run: Callable[[], object], place: torch.device) -> Row:
     return {"kernels": count / PROFILED, "busy_while_profiled": busy / taken}
 
 
-def training_step(day: Day, **train: Any) -> Row:
-    """Steps as a run makes them, its loader included."""
+def training_step(day: Day, *, fused: bool = False, **train: Any) -> Row:
+    """Steps as a run makes them, its loader included; with `fused`, by the attention of `models/attention`."""
     task = "_".join(map(str, train.values())) or "A"
     batch = 2 if day.tiny else 32
     options = options_of(day, task, batch=batch, network={"drop_path_rate": 0.1}, **train)
-    model = model_of(options, day.place)
+    with attention(fused=fused):
+        model = model_of(options, day.place)
     batches = batches_of(options, model)
     row = timed(day, lambda: lambda: model.train_step(next(batches)))
     batches.close()  # its worker processes end

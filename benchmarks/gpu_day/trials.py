@@ -1,7 +1,8 @@
 """Experiments at the real sizes, or tiny ones, for checks and timings: options, images, batches, models."""
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from data.batches import Batch, training_batches
 from data.dataset_sr import SRCrops, define_taught
 from data.folders.files import list_images
 from data.select_dataset import define_crops
+from models import swin_transformer
 from models.model_plain import ModelPlain
 from models.select_network import define_teacher
 from utils.imaging.io import read_image, write_image
@@ -74,6 +76,17 @@ def options_of(day: Day, task: str, *, batch: int, network: dict[str, Any] | Non
             "train": {"total_iter": 10**6, **train},
         }
     )
+
+
+@contextmanager
+def attention(*, fused: bool) -> Iterator[None]:
+    """Whether the networks that the block makes train on a GPU with kernels of Triton."""
+    usual = swin_transformer.FUSED_TRAINING
+    swin_transformer.FUSED_TRAINING = fused
+    try:
+        yield
+    finally:
+        swin_transformer.FUSED_TRAINING = usual
 
 
 def images(day: Day) -> Path:

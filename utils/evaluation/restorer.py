@@ -3,6 +3,7 @@
 Images are [0, 1]; shapes: B batch, C channels, H W height and width of the LR image, s scale.
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -12,10 +13,17 @@ from torch import Tensor
 
 from utils.imaging.resize import imresize
 from utils.imaging.tensors import to_image, to_tensor, unit_range, with_channels
-from utils.imaging.tiling import PeakBytes, choose_tile, restore_tiled
-from utils.process.errors import UserError
+from utils.imaging.tiling import PeakBytes, choose_tile, halved, restore_tiled
+from utils.process.errors import UserError, lacks_memory
+
+logger = logging.getLogger(__name__)
 
 Restore = Callable[[Tensor], Tensor]
+
+
+def padded_size(size: int, window_size: int) -> int:
+    """Height or width as `pad_as_published` makes it: the next multiple above, at most twice the size."""
+    return min((size // window_size + 1) * window_size, 2 * size)
 
 
 def pad_as_published(lr_image: Tensor, window_size: int) -> Tensor:
@@ -24,9 +32,8 @@ def pad_as_published(lr_image: Tensor, window_size: int) -> Tensor:
     The published test script pads a full window even where the size is a multiple; its figures depend on it.
     """
     for dim in (2, 3):
-        size = lr_image.shape[dim]
-        padded = (size // window_size + 1) * window_size
-        lr_image = torch.cat([lr_image, lr_image.flip(dim)], dim).narrow(dim, 0, min(padded, 2 * size))
+        padded = padded_size(lr_image.shape[dim], window_size)
+        lr_image = torch.cat([lr_image, lr_image.flip(dim)], dim).narrow(dim, 0, padded)
     return lr_image
 
 
@@ -43,6 +50,8 @@ def eight_fold(restore: Restore, lr_image: Tensor) -> Tensor:
 class Restorer:
     """A network as the published test script runs it: (B, C, H, W) -> (B, C, s*H, s*W).
 
+    Where memory runs out nevertheless, the tile is halved, for this image and those that follow.
+
     Args:
         tile: height and width of tiles, in LR pixels; None: whole images.
         tile_overlap: LR pixels that neighbouring tiles share.
@@ -52,6 +61,7 @@ class Restorer:
 
     Attributes:
         automatic_tiles: the tiles, in LR pixels, that were chosen for lack of memory so far.
+        largest_tile: the tile, in LR pixels, that the last lack of memory led to; None: there was none.
     """
 
     def __init__(
@@ -75,15 +85,27 @@ class Restorer:
         self.peak_bytes = peak_bytes
         self.self_ensemble = self_ensemble
         self.automatic_tiles: set[int] = set()
+        self.largest_tile: int | None = None
 
     def __call__(self, lr_image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, s*H, s*W).
 
         Raises:
             UserError: the answer is not finite, of which no pixels can be made.
+            RuntimeError, MemoryError: there is not the memory for the smallest tile.
         """
-        restore = partial(self._restore, tile=self.tile or self._fitting_tile(lr_image))
-        restored = eight_fold(restore, lr_image) if self.self_ensemble else restore(lr_image)
+        tile = self._bounded(self.tile or self._fitting_tile(lr_image), lr_image)
+        while True:
+            restore = partial(self._restore, tile=tile)
+            try:
+                restored = eight_fold(restore, lr_image) if self.self_ensemble else restore(lr_image)
+                break
+            except Exception as error:
+                smaller = halved(self._at_once(tile, lr_image), window_size=self.window_size, overlap=self.tile_overlap)
+                if smaller is None or not lacks_memory(error):
+                    raise
+            tile = smaller  # out here, where the error no longer keeps the tensors of what failed
+            self._note(tile)
         if not restored.isfinite().all():
             raise UserError(f"{self.name} answers with numbers that are infinite or NaN")
         return restored
@@ -100,6 +122,23 @@ class Restorer:
         )
         self.automatic_tiles |= set() if tile is None else {tile}
         return tile
+
+    def _at_once(self, tile: int | None, lr_image: Tensor) -> int:
+        """LR pixels of the longer side of what is restored at once: a tile, or the whole image as it is padded."""
+        whole = padded_size(max(lr_image.shape[2:]), self.window_size)
+        return min(tile or whole, whole)
+
+    def _bounded(self, tile: int | None, lr_image: Tensor) -> int | None:
+        """The tile, or the one that an earlier lack of memory led to, where that divides the image more finely."""
+        if self.largest_tile is None or self.largest_tile >= self._at_once(tile, lr_image):
+            return tile
+        self.automatic_tiles.add(self.largest_tile)
+        return self.largest_tile
+
+    def _note(self, tile: int) -> None:
+        logger.warning("out of memory: %s goes on in tiles of %d LR pixels", self.name, tile)
+        self.automatic_tiles.add(tile)
+        self.largest_tile = tile
 
     def _restore(self, lr_image: Tensor, *, tile: int | None) -> Tensor:
         _, _, height, width = lr_image.shape

@@ -74,6 +74,17 @@ def fitting_tile(
     return max([smallest, *(tile for tile in tiles if peak_bytes(tile**2) <= for_tile)])
 
 
+def smallest_tile(window_size: int, overlap: int) -> int:
+    """The tile, in LR pixels, below which more would be restored twice than once."""
+    return max(2 * overlap, window_size)
+
+
+def halved(tile: int, *, window_size: int, overlap: int) -> int | None:
+    """About half of a tile, a multiple of the window where it may be one; None where nothing smaller makes sense."""
+    half = max(tile // 2 // window_size * window_size, smallest_tile(window_size, overlap))
+    return half if half < tile else None
+
+
 def choose_tile(lr_image: Tensor, *, scale: int, window_size: int, overlap: int, peak_bytes: PeakBytes) -> int | None:
     """The tile, in LR pixels, in which (B, C, H, W) fits into the memory that is free now; the log says so.
 
@@ -92,7 +103,7 @@ def choose_tile(lr_image: Tensor, *, scale: int, window_size: int, overlap: int,
         bytes_kept=4 * (batch * channels + 1) * scale**2,  # restore_tiled's sums and weights, float32
         free=free,
         multiple=window_size,
-        smallest=max(2 * overlap, window_size),
+        smallest=smallest_tile(window_size, overlap),
     )
     if tile is not None:
         need = batch * peak_bytes(height * width)
