@@ -88,7 +88,7 @@ def start(loader: DataLoader[Any], workers: list[BaseProcess]) -> Iterator[Any]:
         raise
     finally:
         workers += [child for child in multiprocessing.active_children() if child not in before]
-        # PyTorch's handler raises an error wherever the run is, be it within a step; waiting for a batch finds it, too.
+        # PyTorch's handler raises an error wherever the run is, even within a step; waiting for a batch finds it, too.
         signal.signal(signal.SIGCHLD, handler)
 
 

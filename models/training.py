@@ -97,7 +97,7 @@ class Training:
             while self.model.step < train.total_iter:
                 self._step()
                 if self._due(train.checkpoint_save):
-                    self._save()  # before the validation, lest a test image cost the iterations so far
+                    self._save()  # before the validation, whose error would cost the iterations so far
                 if self._due(train.checkpoint_test):
                     self._validate()
         except (Interrupted, NoBatchError):

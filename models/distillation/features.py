@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class FeatureNetwork(Protocol):
-    """What distillation asks of a network, be it student or teacher."""
+    """What distillation asks of a network, student or teacher."""
 
     @property
     def feature_dims(self) -> Sequence[int]:

@@ -30,7 +30,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Measure a part; waits for the device at its end, lest the next part be charged for it."""
+        """Measure a part; waits for the device at its end, or the next part would be charged for it."""
         start = time.perf_counter()
         with record_function(part):
             yield
