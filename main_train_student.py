@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,9 +120,12 @@ def run(
     from data.dataset_sr import SRCrops, define_taught
     from models.inspect.profiling import profile_steps
     from models.training import Training
+    from utils.process import dist
 
     options = model.options
     model.restore()
+    # Processes share gradients, not weights: those must be equal from the start.
+    dist.from_main(chain.from_iterable(part.parameters() for part in model.parts().values()))
     if options.train.teacher == "stored" and model.objective.compares_images:
         assert isinstance(crops, SRCrops)  # the options have been checked
         crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)

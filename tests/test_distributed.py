@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from models.select_network import define_G
 from tests.conftest import make_image
+from tests.golden.fill import fill_
 from tests.runs import Run, rank_pid, wait_until
 from utils.imaging.io import write_image
+from utils.options.schema import Options
 from utils.process import dist
 from utils.runs import checkpoints
 
@@ -104,6 +107,18 @@ def test_a_rank_that_sees_other_files_is_found_at_the_start(run: Run, tmp_path: 
     assert "error: toy_train: process 0 sees 6 images (fingerprint " in output
     assert "but process 1 sees 5 images (fingerprint " in output
     assert not run.task.exists()
+
+
+def test_all_begin_with_the_weights_of_the_main_process(run: Run, tmp_path: Path) -> None:
+    options = Options.model_validate(json.loads(run.options.read_text()))
+    for rank in range(2):
+        torch.save(fill_(define_G(options), rank).state_dict(), tmp_path / f"G{rank}.pth")
+    few = ("train.start_feature_iter=0", "train.total_iter=3")  # such weights amplify rounding
+    run.finish(*few, f"path.pretrained_netG={tmp_path}/G0.pth")
+    expected = run.records("train")
+    run.reset()
+    assert run.torchrun(2, *few, f"path.pretrained_netG={tmp_path}/G{{rank}}.pth").wait() == 0, run.output.read_text()
+    assert_close(run.records("train"), expected, tolerance=1e-4)
 
 
 def test_a_loss_that_is_nan_on_one_rank_is_skipped_by_all(run: Run, tmp_path: Path) -> None:

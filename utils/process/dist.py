@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -151,6 +151,13 @@ def average(tensors: Sequence[Tensor], flag: Tensor) -> Tensor:
     means = [part.view(tensor.shape) / world_size() for part, tensor in zip(parts, tensors, strict=True)]
     torch._foreach_copy_(list(tensors), means)
     return flags[0] > 0
+
+
+def from_main(tensors: Iterable[Tensor]) -> None:
+    """Replace tensors on this device by those of the main process."""
+    if world_size() > 1:
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor.detach(), src=0)
 
 
 def any_process(flag: bool) -> bool:
