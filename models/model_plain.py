@@ -5,7 +5,7 @@ Shapes: B batch, C image channels, H W height and width of the LR crop, s scale.
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from models.distillation.teacher import Teacher
 from models.distillation.translators import Trainable
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
-from models.optimization import Outcome, Skipped, Update, learning_rate
+from models.optimization import Outcome, Skipped, Update, learning_rate, split
 from models.select_network import define_G, define_teacher, load_network
 from models.spandrel_teacher import SpandrelTeacher
 from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, comparing_threads, evaluate
@@ -265,9 +265,8 @@ class ModelPlain:
         """
         folder = self.options.models_folder
         found = checkpoints.newest(folder)
-        from_kair = found is None and bool(checkpoints.of_kair(folder))
-        if from_kair:
-            found = checkpoints.of_kair(folder)[-1]
+        kair = checkpoints.of_kair(folder) if found is None else []
+        found = kair[-1] if kair else found
         dist.check_same(str(folder), "no checkpoint" if found is None else f"a checkpoint of iteration {found:,}")
         if found is None:
             path, train = self.options.path, self.options.train
@@ -276,7 +275,7 @@ class ModelPlain:
             load_pretrained(self.ema, path.pretrained_netE, strict=train.E_param_strict)
             return
         self.step = found
-        if from_kair:
+        if kair:
             load_kair(folder, found, parts=self.parts(), optimizer=self.optimizer, advice=OTHER_NETWORK)
             return
         state = read(checkpoints.part_path(folder, found, "state"))
@@ -340,11 +339,3 @@ def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "", s
 def knows_bfloat16(device: torch.device) -> bool:
     """Whether it is no GPU that only emulates bfloat16."""
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def split(batch: Mapping[str, Any], count: int) -> Iterator[tuple[Mapping[str, Any], float]]:
-    """A batch in up to `count` parts of about the same size, each with its share of the crops."""
-    size = len(batch["H"])
-    for start in range(0, size, -(-size // count)):
-        part = {key: value[start : start + -(-size // count)] for key, value in batch.items()}
-        yield part, len(part["H"]) / size

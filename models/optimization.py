@@ -1,8 +1,8 @@
-"""From gradients to new weights: optimizer, learning rate, average, and what is refused since it is not finite."""
+"""From a batch's parts to new weights: optimizer, learning rate, average, and what is refused as not finite."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class Update:
         self.averages: list[Tensor] = list(ema.parameters())
         self.optimizer = define_optimizer(self.parameters, train)
         self.train = train
+        self.approach = get_ema_multi_avg_fn(train.E_decay)
         self.waits = self.parameters[0].device.type == "cpu"
 
     def __call__(self, loss: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ class Update:
 
     def _average(self, counts: Tensor) -> None:
         if self.waits:
-            get_ema_multi_avg_fn(self.train.E_decay)(self.averages, self.weights, None)
+            self.approach(self.averages, self.weights, None)
             return
         differences = torch._foreach_sub(self.weights, self.averages)
         torch._foreach_mul_(differences, counts * (1 - self.train.E_decay))
@@ -99,6 +100,15 @@ class Outcome:
             return None
         crops = dist.gather(list(zip(self.crops, finite, strict=True)))
         return [name for name, is_finite in crops if not is_finite] or [name for name, _ in crops]
+
+
+def split(batch: Mapping[str, Any], count: int) -> Iterator[tuple[Mapping[str, Any], float]]:
+    """A batch in up to `count` parts of about the same size, each with its share of the crops."""
+    size = len(batch["H"])
+    largest = math.ceil(size / count)
+    for start in range(0, size, largest):
+        part = {key: value[start : start + largest] for key, value in batch.items()}
+        yield part, len(part["H"]) / size
 
 
 def define_optimizer(parameters: Iterable[nn.Parameter], train: TrainOptions) -> Adam:

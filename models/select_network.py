@@ -159,7 +159,7 @@ def network_to_test(
     """
     if options or FIRST_TABLE in weights:
         return network_with_weights(weights, source=source, options=options)
-    return SpandrelTeacher(read_descriptor(source), features=[], crop=0).eval()
+    return SpandrelTeacher(read_descriptor(weights, source=source), features=[], crop=0).eval()
 
 
 def network_with_weights(weights: Mapping[str, Tensor], *, source: Path, options: Options | None) -> SwinIR:

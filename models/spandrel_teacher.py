@@ -6,7 +6,7 @@ feature. Images are [0, 1].
 
 import difflib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -143,9 +143,10 @@ def read_teacher(path: Path, *, scale: int, channels: int, features: Sequence[st
     """The teacher of a file of weights.
 
     Raises:
-        UserError: it is for another scale or other channels, or as `read_descriptor` and `SpandrelTeacher`.
+        UserError: it is for another scale or other channels, or as `read_finite_weights`, `read_descriptor` and
+            `SpandrelTeacher`.
     """
-    descriptor = read_descriptor(path)
+    descriptor = read_descriptor(read_finite_weights(path), source=path)
     found = (descriptor.scale, descriptor.input_channels)
     if found != (scale, channels):
         raise UserError(
@@ -155,30 +156,29 @@ def read_teacher(path: Path, *, scale: int, channels: int, features: Sequence[st
     return SpandrelTeacher(descriptor, features=features, crop=crop)
 
 
-def read_descriptor(path: Path) -> "ImageModelDescriptor":
-    """The network of a file of weights, whose architecture spandrel finds out; nothing in the file is executed.
+def read_descriptor(weights: Mapping[str, Tensor], *, source: Path) -> "ImageModelDescriptor":
+    """The network of weights, whose architecture spandrel finds out.
 
     Raises:
-        UserError: spandrel cannot read the file, or the network does not make images of as many channels as it takes.
+        UserError: spandrel knows no such network, or the network does not make images of as many channels as it takes.
     """
     from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError  # seconds, for its 40 architectures
 
-    weights = read_finite_weights(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.meshgrid")  # of code that is not ours to mend
             descriptor = ModelLoader().load_from_state_dict(dict(weights))
     except UnsupportedModelError as error:
         raise UserError(
-            f"{path}: these are not the weights of a SwinIR, nor of another architecture that spandrel knows (those of "
-            f"the package spandrel_extra_arches, whose licences restrict their use, are not read)"
+            f"{source}: these are not the weights of a SwinIR, nor of another architecture that spandrel knows (those "
+            f"of the package spandrel_extra_arches, whose licences restrict their use, are not read)"
         ) from error
     except Exception as error:  # whatever the code of forty architectures may raise
-        raise UserError(f"{path}: spandrel cannot read this file ({type(error).__name__}: {error})") from error
+        raise UserError(f"{source}: spandrel cannot read this file ({type(error).__name__}: {error})") from error
     name = descriptor.architecture.name
     if not isinstance(descriptor, ImageModelDescriptor):
-        raise UserError(f"{path}: a {name} fills in masked images and cannot teach super-resolution")
+        raise UserError(f"{source}: a {name} fills in masked images and cannot teach super-resolution")
     if descriptor.input_channels != descriptor.output_channels:
         channels = f"{descriptor.output_channels} channels of {descriptor.input_channels}"
-        raise UserError(f"{path}: this {name} makes {channels}; expected as many as it takes")
+        raise UserError(f"{source}: this {name} makes {channels}; expected as many as it takes")
     return descriptor

@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.inspect.cost import record_cost
 from models.inspect.feature_maps import record_feature_maps
@@ -144,7 +144,7 @@ class Training:
         teacher = "none"
         if model.teacher:
             how = "answers are stored" if options.train.teacher == "stored" else "asked in each iteration"
-            teacher = f"{describe(model.teacher.module)}, {options.path.pretrained_netTeacher}, {how}"
+            teacher = f"{describe(cast(nn.Module, model.teacher.network))}, {options.path.pretrained_netTeacher}, {how}"
         crop = train.H_size // options.scale
         tests = ", ".join(f"{name} ({len(dataset):,} test images)" for name, dataset in self.tests.items())
         batch = f"{train.dataloader_batch_size} crops of {crop}x{crop} a step"

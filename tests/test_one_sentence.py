@@ -106,19 +106,25 @@ def test_lines_of_one_error_stay_apart_and_line_ends_from_outside_do_not(capsys:
     assert capsys.readouterr().err == "error: a\\nb: missing\nerror: c\\x1b: missing\n"
 
 
-@pytest.mark.parametrize("kilobytes", [4, 8])
-def test_a_disk_that_tensorboard_fills_is_named_once(kilobytes: int, tmp_path: Path) -> None:
-    run = Run(tmp_path, train={"total_iter": 40, "checkpoint_test": 100, "checkpoint_save": 100})
-    board = run.task / "tensorboard"
-    board.mkdir(parents=True)
+def error_of_full(folder: Path, run: Run, *, kilobytes: int) -> str:
+    """What a run says, once, that ends since a disk of this size at a folder of its task is full."""
+    folder.mkdir(parents=True)
     try:
-        with Disk(board, kilobytes=kilobytes):
+        with Disk(folder, kilobytes=kilobytes):
             process = run.start()
             process.join()
     except OSError as fault:
         pytest.skip(f"mounting a small disk: {fault}")
     assert process.exitcode == 2
     (error,) = errors(run)
+    return error
+
+
+@pytest.mark.parametrize("kilobytes", [4, 8])
+def test_a_disk_that_tensorboard_fills_is_named_once(kilobytes: int, tmp_path: Path) -> None:
+    run = Run(tmp_path, train={"total_iter": 40, "checkpoint_test": 100, "checkpoint_save": 100})
+    board = run.task / "tensorboard"
+    error = error_of_full(board, run, kilobytes=kilobytes)
     assert error.startswith(f"error: {board}/events.out.tfevents.")
     assert error.endswith(": cannot be written (No space left on device)")
 
@@ -126,15 +132,7 @@ def test_a_disk_that_tensorboard_fills_is_named_once(kilobytes: int, tmp_path: P
 def test_a_disk_that_the_images_of_a_validation_fill_is_named_once(tmp_path: Path) -> None:
     run = Run(tmp_path, train={"total_iter": 2, "checkpoint_test": 2})
     images = run.task / "images"
-    images.mkdir(parents=True)
-    try:
-        with Disk(images, kilobytes=16):
-            process = run.start()
-            process.join()
-    except OSError as fault:
-        pytest.skip(f"mounting a small disk: {fault}")
-    assert process.exitcode == 2
-    (error,) = errors(run)
+    error = error_of_full(images, run, kilobytes=16)
     assert re.fullmatch(rf"error: {images}/toy_test/\d+\.png: cannot be written \(No space left on device\)", error)
 
 

@@ -113,7 +113,9 @@ def _receive(response: requests.Response, part: Path, *, url: str, have: int, si
         raise UserError(f"{url}: expected {size} bytes, found {start + int(announced)} on the server")
     with (
         part.open("ab" if start else "wb") as file,
-        tqdm(total=size, initial=start, desc=part.stem, unit="B", unit_scale=True, delay=1, disable=None) as bar,
+        tqdm(
+            total=size, initial=start, desc=part.stem, unit="B", unit_scale=True, delay=1, leave=False, disable=None
+        ) as bar,
     ):
         for chunk in response.iter_content(CHUNK):
             file.write(chunk)

@@ -19,8 +19,7 @@ class Teacher:
     network: FeatureNetwork
 
     def __init__(self, network: nn.Module, *, compiled: bool = False) -> None:
-        self.module = network.eval().requires_grad_(requires_grad=False)
-        self.network = cast("FeatureNetwork", self.module)
+        self.network = cast("FeatureNetwork", network.eval().requires_grad_(requires_grad=False))
         ask = self.network.forward_with_features
         self.ask = torch.compile(ask) if compiled else ask
 

@@ -41,7 +41,7 @@ def count(network: "nn.Module", *, channels: int) -> dict[str, int]:
 
 
 def define_networks(options: Options) -> "dict[str, nn.Module]":
-    """`student` and `teacher`, which a task that learns alone may lack: denoising has no use for the default.
+    """`student` and `teacher`, which a task that learns alone may lack.
 
     Raises:
         UserError: a network cannot be built.

@@ -21,10 +21,10 @@ def unit_range(image: Tensor) -> Tensor:
 
 
 def to_levels(tensor: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
-    """[0, 1], clamped and rounded -> unsigned integers on the same device; such integers pass through."""
+    """[0, 1], clamped and rounded, or other unsigned integers -> unsigned integers on the same device."""
     if tensor.dtype == dtype:
         return tensor
-    return tensor.detach().float().clamp(0, 1).mul(torch.iinfo(dtype).max).round().to(dtype)
+    return unit_range(tensor.detach()).float().clamp(0, 1).mul(torch.iinfo(dtype).max).round().to(dtype)
 
 
 def to_image(tensor: Tensor, dtype: torch.dtype = torch.uint8) -> np.ndarray:

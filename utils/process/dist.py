@@ -147,9 +147,9 @@ def average(tensors: Sequence[Tensor], flag: Tensor) -> Tensor:
         return flag
     message = torch.cat([*(tensor.flatten() for tensor in tensors), flag.float().reshape(1)])
     torch.distributed.all_reduce(message)
-    *parts, flags = message.split([*(tensor.numel() for tensor in tensors), 1])
-    means = [part.view(tensor.shape) / world_size() for part, tensor in zip(parts, tensors, strict=True)]
-    torch._foreach_copy_(list(tensors), means)
+    message /= world_size()
+    *means, flags = message.split([*(tensor.numel() for tensor in tensors), 1])
+    torch._foreach_copy_(list(tensors), [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)])
     return flags[0] > 0
 
 

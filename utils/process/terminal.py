@@ -24,8 +24,8 @@ class TerminalFormatter(PlainFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record."""
-        beside = getattr(record, "beside", "")
-        return f"{super().format(record)} | {beside}" if beside else super().format(record)
+        line, beside = super().format(record), getattr(record, "beside", "")
+        return f"{line} | {beside}" if beside else line
 
 
 class TerminalHandler(logging.StreamHandler):
