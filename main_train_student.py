@@ -130,7 +130,7 @@ def run(
         assert isinstance(crops, SRCrops)  # the options have been checked
         crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)
     first_step = 0 if profile else model.step  # a finished task can be profiled, too
-    with closing(training_batches(crops, options, first_step=first_step)) as batches:
+    with closing(training_batches(crops, options, first_step=first_step, device=model.device)) as batches:
         if profile:
             profile_steps(model, batches, steps=profile)
         else:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from benchmarks.timing import Build, Run
 from data.dataset_sr import SRCrops, SRImages
 from data.folders.pairs import Pair
-from data.image_store import decoded
 from data.sampler import Draw
+from data.stores.mapped import decoded
 from models.distillation.features import TeacherSignal
 from models.distillation.objective import Objective
 from models.distillation.teacher import Teacher

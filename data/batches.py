@@ -4,7 +4,7 @@ Items are dictionaries with `L` (C, H, W) and `H` (C, scale*H, scale*W), uint8 (
 a dataset says so, float32 in [0, 1], and their files `L_path` and `H_path`.
 """
 
-from collections.abc import Generator, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Mapping, Sequence, Sized
 from math import ceil
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import NotRequired, TypedDict
 
-from data.sampler import StepSampler
+from data.sampler import Draw, StepSampler
 from data.workers import Guarded, prepare_worker, shared, supply
 from utils.options.schema import Options
 from utils.process import dist
@@ -51,6 +51,18 @@ class Crops(Dataset["Item | UserError"]):
     def __len__(self) -> int:
         return len(self.images)
 
+    def on_device(self, _device: torch.device, *, cache: str) -> Callable[[Sequence[Draw]], Batch] | None:
+        """What makes the batch of some draws on the device; None where crops come from a loader.
+
+        Args:
+            cache: the option `datasets.train.cache`.
+
+        Raises:
+            UserError: the device has no room for what is asked to lie there.
+        """
+        assert cache != "device", "the options have been checked"
+        return None
+
 
 def collate(items: Sequence[Item | UserError]) -> Batch | UserError:
     """Stack the items of a batch, channels last in memory, or hand on the first error among them."""
@@ -69,10 +81,11 @@ def gathered(values: list[Any]) -> Tensor | list[Any]:
     return torch.stack([value.movedim(0, -1) for value in values]).movedim(-1, 1)
 
 
-def training_batches(crops: Crops, options: Options, *, first_step: int) -> Generator[Batch]:
+def training_batches(crops: Crops, options: Options, *, first_step: int, device: torch.device) -> Generator[Batch]:
     """This process's part of each training batch, from `first_step` on; closing it ends the worker processes.
 
     Raises:
+        UserError: as `Crops.on_device`.
         NoBatchError: as `supply`, for example since an image cannot be read.
     """
     train = options.datasets.train
@@ -86,6 +99,9 @@ def training_batches(crops: Crops, options: Options, *, first_step: int) -> Gene
         rank=dist.rank(),
         world_size=dist.world_size(),
     )
+    take = crops.on_device(device, cache=train.cache)
+    if take is not None:
+        return (take(draws) for draws in sampler)
     loader: DataLoader[Any] = DataLoader(
         Guarded(crops),
         batch_sampler=sampler,

@@ -6,7 +6,6 @@ Items are those of `data.batches` at scale 1; `L` of noisy images is float32, in
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.batches import Crops, Item
-from data.dataset_sr import crop
 from data.folders.files import file_version, read_unchanged
-from data.image_store import ImageStore
 from data.sampler import Draw
+from data.stores.mapped import ImageStore
+from data.stores.windows import Window
 from utils.imaging.degradations import Degrade, Read
 from utils.imaging.io import jpeg_round_trip, read_image
 from utils.imaging.tensors import to_tensor
@@ -81,14 +80,6 @@ class CleanImages:
         return read_unchanged(self.files[index], self.versions[index], read=read)
 
 
-class Window(NamedTuple):
-    """A square of an image, in pixels."""
-
-    top: int
-    left: int
-    size: int
-
-
 DegradeWindow = Callable[[np.ndarray, Window, np.random.Generator], Tensor]
 
 
@@ -120,21 +111,21 @@ class DegradedCrops(Crops):
         path = str(self.images.files[draw.image])
         return Item(
             L=self.degrade(turned, window, rng),
-            H=to_tensor(np.ascontiguousarray(crop(turned, *window))),
+            H=to_tensor(np.ascontiguousarray(window.upright(turned))),
             L_path=path,
             H_path=path,
-            window=f"[{top}:{top + self.H_size}, {left}:{left + self.H_size}] in orientation {orientation}",
+            window=f"{window} in orientation {orientation}",
         )
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of (H, W, C) in one of its eight orientations, numbered as by `data.dataset_sr.reorient`."""
+    """A view of (H, W, C) in one of its eight orientations, numbered as by `data.stores.windows.reorient`."""
     return np.rot90(image[:, ::-1] if orientation >= 4 else image, orientation % 4)
 
 
 def noisy_window(image: np.ndarray, window: Window, rng: np.random.Generator, *, sigma: float) -> Tensor:
     """The window with white Gaussian noise of standard deviation `sigma`, in grey levels of 255, new for each crop."""
-    clean = crop(image, *window).astype(np.float32) / 255
+    clean = window.upright(image).astype(np.float32) / 255
     noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(sigma / 255)
     return torch.from_numpy((clean + noise).transpose(2, 0, 1))
 
@@ -147,7 +138,8 @@ def jpeg_window(image: np.ndarray, window: Window, _: np.random.Generator, *, qu
     top, left = (max(start // JPEG_UNIT - 1, 0) * JPEG_UNIT for start in (window.top, window.left))
     bottom, right = ((start + window.size) // JPEG_UNIT * JPEG_UNIT + 2 * JPEG_UNIT for start in window[:2])
     decoded = jpeg_round_trip(np.ascontiguousarray(image[top:bottom, left:right]), quality)
-    return to_tensor(np.ascontiguousarray(crop(decoded, window.top - top, window.left - left, window.size)))
+    of_decoded = Window(window.top - top, window.left - left, window.size)
+    return to_tensor(np.ascontiguousarray(of_decoded.upright(decoded)))
 
 
 def of_train_set(dataset: TrainSet) -> DegradeWindow:

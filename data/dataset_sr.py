@@ -3,34 +3,31 @@
 Items are those of `data.batches`, with uint8 images.
 """
 
-import hashlib
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.batches import Crops, Item
+from data.batches import Batch, Crops, Item
 from data.folders.derived import joined_name, lr_folder, make_bicubic_lr, short_hash, stores_folder
 from data.folders.files import check_known_count, describe_files, file_version, list_images, read_unchanged
 from data.folders.pairs import Pair, pair_images
-from data.image_store import ImageStore, decoded, fingerprint, remove_outdated
 from data.sampler import Draw
+from data.stores.device import has_room, of_images, on_device
+from data.stores.mapped import ImageStore, decoded, fingerprint, remove_outdated
+from data.stores.windows import Window, choose, choose_window, reorient
 from utils.evaluation.restorer import Restore
 from utils.imaging.io import read_image
-from utils.imaging.resize import bicubic_down
+from utils.imaging.resize import bicubic_down, shrunk
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.datasets import Folders, ImageSet
 from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError, errors_about
-
-ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
 class SRImages(Dataset[Item]):
@@ -73,6 +70,12 @@ class SRImages(Dataset[Item]):
         lr = lr[: hr.shape[0] // self.scale, : hr.shape[1] // self.scale]
         return lr, hr[: self.scale * lr.shape[0], : self.scale * lr.shape[1]]
 
+    def lr_size(self, index: int) -> tuple[int, int]:
+        """Height and width of an LR image of the store, as `pixels` cuts it."""
+        assert self.store is not None
+        lr_shape, hr_shape = self.store.shapes[index], self.store.shapes[index + len(self)]
+        return min(lr_shape[0], hr_shape[0] // self.scale), min(lr_shape[1], hr_shape[1] // self.scale)
+
     def _read(self, path: Path) -> np.ndarray:
         return read_unchanged(path, self.versions[path], read=partial(read_image, channels=self.channels))
 
@@ -107,65 +110,89 @@ class SRCrops(Crops):
             lr, hr = self.images.pixels(draw.image)
         except UserError as error:
             return error  # as an item: raised in a worker process it would arrive wrapped in a traceback
-        top, left, orientation = choose(f"{self.seed} {draw.position}", *choices(lr, self.L_size))
-        scale, pair = self.images.scale, self.images.pairs[draw.image]
-
-        def window(image: np.ndarray, factor: int) -> Tensor:
-            return to_tensor(reorient(crop(image, factor * top, factor * left, factor * self.L_size), orientation))
-
-        item = Item(L=window(lr, 1), H=window(hr, scale), L_path=str(pair.L), H_path=str(pair.H))
-        (y, x), size = (scale * top, scale * left), scale * self.L_size
-        item["window"] = f"[{y}:{y + size}, {x}:{x + size}]"
+        window, pair = self.window(draw, lr.shape[:2]), self.images.pairs[draw.image]
+        of_hr = window.times(self.images.scale)
+        item = Item(L=to_tensor(window.of(lr)), H=to_tensor(of_hr.of(hr)), L_path=str(pair.L), H_path=str(pair.H))
+        item["window"] = str(of_hr)
         if self.taught is not None:
-            item["T"] = window(self.taught[draw.image], scale)
+            item["T"] = to_tensor(of_hr.of(self.taught[draw.image]))
         if self.zoomed:
-            item["Z"] = self._zoom(lr, hr, draw)
+            zoom = self.zoomed_window(draw, lr.shape[:2])
+            if zoom.size == self.L_size:
+                item["Z"] = to_tensor(zoom.of(hr))
+            else:
+                item["Z"] = to_tensor(reorient(bicubic_down(zoom.upright(lr), 2), zoom.orientation))
         return item
 
-    def _zoom(self, lr: np.ndarray, hr: np.ndarray, draw: Draw) -> Tensor:
-        """A window of the HR image, or one twice as large of the LR image, if it is that large, halved."""
+    def window(self, draw: Draw, lr_size: tuple[int, int]) -> Window:
+        """The LR crop of an LR image of this height and width."""
+        return choose_window(f"{self.seed} {draw.position}", lr_size, self.L_size)
+
+    def zoomed_window(self, draw: Draw, lr_size: tuple[int, int]) -> Window:
+        """The second LR crop: a window of the HR image, or one twice as large of the LR image, to be halved.
+
+        The latter only where the LR image is that large.
+        """
         name = f"{self.seed} {draw.position} zoomed"
         (zoom_in,) = choose(f"{name} in", 2)
-        if zoom_in or min(lr.shape[:2]) < 2 * self.L_size:
-            top, left, orientation = choose(name, *choices(hr, self.L_size))
-            return to_tensor(reorient(crop(hr, top, left, self.L_size), orientation))
-        top, left, orientation = choose(name, *choices(lr, 2 * self.L_size))
-        halved = bicubic_down(crop(lr, top, left, 2 * self.L_size), 2)
-        return to_tensor(reorient(halved, orientation))
+        if zoom_in or min(lr_size) < 2 * self.L_size:
+            height, width = (self.images.scale * size for size in lr_size)
+            return choose_window(name, (height, width), self.L_size)
+        return choose_window(name, lr_size, 2 * self.L_size)
+
+    def on_device(self, device: torch.device, *, cache: str) -> Callable[[Sequence[Draw]], Batch] | None:
+        """As `Crops.on_device`; "auto" is the device's memory on a GPU whose memory is large enough."""
+        if cache != "device" and (cache != "auto" or device.type == "cpu"):
+            return None
+        assert self.images.store is not None
+        stores = [self.images.store, *([self.taught] if self.taught else [])]
+        return DeviceCrops(self, device).batch if has_room(stores, device, asked=cache == "device") else None
 
 
-def choose(name: str, *counts: int) -> list[int]:
-    """For each count a number from 0 to below it, all a function of the name.
+class DeviceCrops:
+    """The same crops, bit for bit, a batch at a time and gathered on the device.
 
-    By 32-bit words of a hash: a NumPy generator made anew for each crop takes longer than the copying.
+    Where a second crop is halved, its rounding is the device's.
     """
-    digest = hashlib.blake2b(name.encode(), digest_size=4 * len(counts)).digest()
-    words = struct.unpack(f"<{len(counts)}I", digest)
-    return [word * count >> 32 for word, count in zip(words, counts, strict=True)]
 
+    def __init__(self, crops: SRCrops, device: torch.device) -> None:
+        assert crops.images.store is not None
+        self.crops = crops
+        self.pixels = on_device(crops.images.store, device)
+        self.taught = on_device(crops.taught, device) if crops.taught else None
 
-def choices(image: np.ndarray, size: int) -> tuple[int, int, int]:
-    """How many tops, lefts and orientations a window of (H, W, C) may have."""
-    height, width, _ = image.shape
-    return height - size + 1, width - size + 1, 8
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """The batch of these draws."""
+        images, scale = self.crops.images, self.crops.images.scale
+        of_lr = [(draw.image, self.crops.window(draw, images.lr_size(draw.image))) for draw in draws]
+        of_hr = [(image, window.times(scale)) for image, window in of_lr]
+        batch: Batch = {
+            "L": self.pixels.windows(of_lr),
+            "H": self.pixels.windows([(len(images) + image, window) for image, window in of_hr]),
+            "L_path": [str(images.pairs[image].L) for image, _ in of_hr],
+            "H_path": [str(images.pairs[image].H) for image, _ in of_hr],
+            "window": [str(window) for _, window in of_hr],
+        }
+        if self.taught:
+            batch["T"] = self.taught.windows(of_hr)
+        if self.crops.zoomed:
+            batch["Z"] = self._zoomed(draws)
+        return batch
 
-
-def crop(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
-    """The (size, size, C) window of (H, W, C) whose first pixel is (top, left)."""
-    return image[top : top + size, left : left + size]
-
-
-def reorient(image: np.ndarray, orientation: int) -> np.ndarray:
-    """A copy in one of the eight flips and rotations of (H, W, C): quarter turns 0 to 3, mirrored from 4 on.
-
-    By OpenCV: NumPy takes 10 to 30 times as long to copy a turned view of 192x192 pixels.
-    """
-    turned = cv2.flip(image, 1) if orientation >= 4 else image
-    if orientation % 4:
-        turned = cv2.rotate(turned, ROTATIONS[orientation % 4])
-    elif turned is image:
-        turned = image.copy()
-    return turned.reshape(*turned.shape[:2], image.shape[2])  # OpenCV drops the only channel of gray images
+    def _zoomed(self, draws: Sequence[Draw]) -> Tensor:
+        images, size = self.crops.images, self.crops.L_size
+        windows = [self.crops.zoomed_window(draw, images.lr_size(draw.image)) for draw in draws]
+        near = [index for index, window in enumerate(windows) if window.size == size]
+        far = [index for index, window in enumerate(windows) if window.size != size]
+        parts = []
+        if near:
+            parts.append(self.pixels.windows([(len(images) + draws[index].image, windows[index]) for index in near]))
+        if far:
+            large = self.pixels.windows([(draws[i].image, windows[i]._replace(orientation=0)) for i in far])
+            halves = of_images(shrunk(large.flatten(0, 1), 2).unflatten(0, large.shape[:2]))
+            parts.append(halves.windows([(i, Window(0, 0, size, windows[k].orientation)) for i, k in enumerate(far)]))
+        order = torch.from_numpy(np.argsort(near + far)).to(parts[0].device, non_blocking=True)
+        return torch.cat(parts)[order]
 
 
 def sr_pairs(folder_H: Path, folder_L: Path | None, *, scale: int, cache: Path | None) -> list[Pair]:

@@ -8,7 +8,7 @@ from data.dataset_sr import SRCrops, SRImages, define_pairs, define_store
 from data.folders.derived import joined_name, stores_folder
 from data.folders.files import check_known_count, describe_files, list_images
 from data.folders.test_sets import result_labels
-from data.image_store import decoded
+from data.stores.mapped import decoded
 from utils.imaging.degradations import of_test_set, reader
 from utils.options.datasets import ImageSet, TestSet
 from utils.options.schema import Options
@@ -77,7 +77,7 @@ def define_degraded_crops(options: Options) -> DegradedCrops:
     """
     train, channels = options.datasets.train, options.n_channels
     files, store = clean_files(train), None
-    if train.cache == "memmap":
+    if train.cache != "none":
         folder = stores_folder(train.folders, cache=options.path.cache_folder)
         store = decoded(files, channels=channels, folder=folder, label=f"{joined_name(train.folders)}-{channels}ch")
     images = CleanImages(files, channels=channels, store=store)

@@ -157,7 +157,7 @@ def train_poisoned(run: Run, steps: set[int], *, stop_after: int | None = None) 
     crops, tests, interrupt = define_crops(options), define_tests(options), Interrupt()
 
     def batches() -> Iterator[dict[str, Any]]:
-        for batch in training_batches(crops, options, first_step=model.step):
+        for batch in training_batches(crops, options, first_step=model.step, device=model.device):
             step = model.step + 1
             interrupt.requested = step == stop_after
             if step in steps:

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data.batches import training_batches
@@ -235,7 +236,7 @@ def test_a_file_that_changes_during_training_is_named(
     raw_options["datasets"]["train"] |= {"cache": "none", "dataloader_num_workers": workers}
     raw_options["train"]["total_iter"] = 50
     options = Options.model_validate(raw_options)
-    batches = training_batches(define_crops(options), options, first_step=0)
+    batches = training_batches(define_crops(options), options, first_step=0, device=torch.device("cpu"))
     next(batches)
     change(hr_folder / "0003.png")
     with pytest.raises(UserError, match=f"^{hr_folder}/0003.png: {reason}$"):
@@ -257,7 +258,7 @@ def test_a_test_image_that_changes_before_validation_is_named(
 
 def test_training_from_the_store_does_not_need_the_files(raw_options: dict[str, Any], hr_folder: Path) -> None:
     options = Options.model_validate(raw_options)
-    batches = training_batches(define_crops(options), options, first_step=0)
+    batches = training_batches(define_crops(options), options, first_step=0, device=torch.device("cpu"))
     for path in hr_folder.iterdir():
         path.unlink()
     assert len(list(batches)) == 10

@@ -20,9 +20,10 @@ from data.dataset_sr import SRCrops, SRImages, define_pairs, sr_pairs
 from data.folders.derived import derived_folder, make_bicubic_lr
 from data.folders.files import check_known_count, list_images
 from data.folders.pairs import Pair, pair_images
-from data.image_store import ImageStore
 from data.sampler import Draw, StepSampler
 from data.select_dataset import define_sr_crops, define_tests
+from data.stores.device import has_room
+from data.stores.mapped import ImageStore
 from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import bicubic_down
 from utils.options.schema import Options
@@ -263,6 +264,15 @@ def take(crops: SRCrops, draw: Draw) -> Item:
     return item
 
 
+def hr_half(crops: SRCrops) -> ImageStore:
+    """The HR images of the store, in the place of a teacher's output."""
+    stored = crops.images.store
+    assert stored is not None
+    half = ImageStore(stored.path, stored.shapes)
+    half.starts, half.shapes = stored.starts[N_IMAGES:], stored.shapes[N_IMAGES:]
+    return half
+
+
 def spread(lr_image: Tensor) -> Tensor:
     """Each LR pixel as 4x4 HR pixels."""
     return lr_image.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
@@ -315,11 +325,7 @@ class TestCrops:
 
     def test_the_stored_teacher_is_cropped_with_the_hr_image(self, define: Callable[..., Options]) -> None:
         crops = define_sr_crops(define())
-        assert crops.images.store is not None
-        stored = crops.images.store
-        hr = ImageStore(stored.path, stored.shapes)
-        crops.taught = hr
-        hr.starts, hr.shapes = stored.starts[N_IMAGES:], stored.shapes[N_IMAGES:]  # the HR half as the teacher's output
+        crops.taught = hr_half(crops)
         for position in range(20):
             item = take(crops, Draw(position % N_IMAGES, position))
             assert torch.equal(item["T"], item["H"])
@@ -373,7 +379,9 @@ class TestTrainingBatches:
     def test_the_number_of_workers_changes_nothing(self, define: Callable[..., Options]) -> None:
         def batches(workers: int, *, first_step: int = 0) -> list[Batch]:
             options = define(dataloader_num_workers=workers)
-            return list(training_batches(define_sr_crops(options), options, first_step=first_step))
+            return list(
+                training_batches(define_sr_crops(options), options, first_step=first_step, device=torch.device("cpu"))
+            )
 
         alone = batches(0)
         assert [(batch["L"].shape, batch["H"].shape) for batch in alone] == [((4, 3, 8, 8), (4, 3, 32, 32))] * 6
@@ -383,11 +391,49 @@ class TestTrainingBatches:
                 assert torch.equal(batch["H"], same["H"])
                 assert (batch["L_path"], batch["H_path"]) == (same["L_path"], same["H_path"])
 
+    @pytest.mark.parametrize("zoomed", [False, True])
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("H_size", [24, 32])  # the smaller is half of the smallest image, so some are halved
+    def test_a_batch_in_the_memory_of_the_device_is_the_loader_s(
+        self, H_size: int, channels: int, zoomed: bool, define: Callable[..., Options]
+    ) -> None:
+        batches = []
+        for cache in ("memmap", "device"):
+            options = define(n_channels=channels, H_size=H_size, cache=cache, dataloader_num_workers=0, total_iter=9)
+            crops = SRCrops(define_sr_crops(options).images, H_size=H_size, seed=3, zoomed=zoomed)
+            crops.taught = hr_half(crops)
+            batches.append(list(training_batches(crops, options, first_step=2, device=torch.device("cpu"))))
+        assert len(batches[0]) == 7
+        for ours, theirs in zip(*batches, strict=True):
+            assert (
+                ours.keys()
+                == theirs.keys()
+                == {"L", "H", "L_path", "H_path", "window", "T"} | ({"Z"} if zoomed else set())
+            )
+            for key, value in theirs.items():
+                if isinstance(value, Tensor):
+                    assert torch.equal(ours[key], value)
+                    assert ours[key].is_contiguous(memory_format=torch.channels_last)
+                else:
+                    assert ours[key] == value
+
+    def test_images_that_take_more_than_half_of_the_memory_are_refused_or_left_in_their_file(
+        self, define: Callable[..., Options], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        crops = define_sr_crops(define())
+        assert crops.images.store is not None
+        monkeypatch.setattr("data.stores.device.free_bytes", lambda _: 2 * crops.images.store.starts[-1] - 1)
+        with pytest.raises(
+            UserError, match=r'^datasets\.train\.cache: with "device" the decoded images would take .* GB '
+        ):
+            training_batches(crops, define(cache="device"), first_step=0, device=torch.device("cpu"))
+        assert not has_room([crops.images.store], torch.device("cpu"), asked=False)
+
     def test_a_batch_is_what_the_sampler_draws(self, define: Callable[..., Options]) -> None:
         options = define(manual_seed=5)
         crops = define_sr_crops(options)
         draws = next(iter(sampler(N_IMAGES, seed=5, first_step=3)))
-        batch = next(training_batches(crops, options, first_step=3))
+        batch = next(training_batches(crops, options, first_step=3, device=torch.device("cpu")))
         assert torch.equal(batch["H"], torch.stack([take(crops, draw)["H"] for draw in draws]))
         assert batch["H_path"] == [take(crops, draw)["H_path"] for draw in draws]
 
@@ -399,7 +445,7 @@ class TestTrainingBatches:
         options = define(dataloader_num_workers=workers, dataloader_shuffle=False, cache="none")
         damaged = sorted((tmp_path / folder).iterdir())[4]
         damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-        batches = training_batches(define_sr_crops(options), options, first_step=0)
+        batches = training_batches(define_sr_crops(options), options, first_step=0, device=torch.device("cpu"))
         next(batches)
         with pytest.raises(UserError, match=f"^{damaged}: cannot be read as an image$"):
             next(batches)

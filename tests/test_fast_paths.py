@@ -99,7 +99,10 @@ def test_a_trained_student_restores_set5_in_bfloat16_as_well(
     raw_options["train"] |= {"total_iter": 150, "G_optimizer_lr": 2e-3, "E_decay": 0.97}
     options = Options.model_validate(raw_options)
     model = ModelPlain(options, device=CPU)
-    for batch in islice(training_batches(define_crops(options), options, first_step=0), options.train.total_iter):
+    for batch in islice(
+        training_batches(define_crops(options), options, first_step=0, device=torch.device("cpu")),
+        options.train.total_iter,
+    ):
         model.train_step(batch)
     psnr = {}
     for amp in (False, True):

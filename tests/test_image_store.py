@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.image_store import ImageStore, decoded, locked
+from data.stores.mapped import ImageStore, decoded, locked
 from tests.conftest import ROOT, make_image
 from utils.imaging.io import read_image, write_image
 from utils.process.errors import UserError
@@ -97,7 +97,7 @@ def test_all_damaged_images_are_named_and_nothing_is_kept(files: list[Path], tmp
 def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.image_store.free_bytes", lambda _: 100)
+    monkeypatch.setattr("data.stores.mapped.free_bytes", lambda _: 100)
     with pytest.raises(
         UserError, match=r"set path\.cache to a folder elsewhere, or do without: datasets\.train\.cache"
     ):
@@ -108,7 +108,7 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(
 BUILD = """
 import sys
 from pathlib import Path
-from data.image_store import decoded
+from data.stores.mapped import decoded
 folder = Path(sys.argv[1])
 store = decoded(sorted((folder / "HR").iterdir()), channels=3, folder=folder / "stores", label="HR-x4")
 print(sum(int(store[index].sum()) for index in range(len(store))))

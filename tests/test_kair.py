@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset_degraded import CleanImages, DegradedCrops, Window, jpeg_window, noisy_window, turn
-from data.dataset_sr import reorient
+from data.dataset_degraded import CleanImages, DegradedCrops, jpeg_window, noisy_window, turn
 from data.sampler import Draw
 from data.select_dataset import define_tests
+from data.stores.windows import Window, reorient
 from models.distillation.losses import define_loss
 from models.model_plain import ModelPlain
 from tests.conftest import ROOT, make_image, train_here

@@ -90,6 +90,6 @@ def test_a_run_reads_its_test_images_once(tmp_path: Path) -> None:
     crops = define_crops(options)
     tests = {name: Counted(dataset) for name, dataset in define_tests(options).items()}
     model = ModelPlain(options, device=CPU)
-    with closing(batches := training_batches(crops, options, first_step=0)):
+    with closing(batches := training_batches(crops, options, first_step=0, device=torch.device("cpu"))):
         Training(model, batches=batches, tests=tests, n_images=len(crops), interrupt=Interrupt()).run()
     assert [dataset.reads for dataset in tests.values()] == [list(range(6))]

@@ -22,7 +22,11 @@ PLAN: dict[str, set[str]] = {
     },
     "model_zoo": {"utils.process", "utils.download"},
     "data.folders": {"utils.process", "utils.options", "utils.imaging"},
-    "data": {"data.folders", "utils.process", "utils.options", "utils.imaging", "utils.evaluation", "utils.download"},
+    "data.stores": {"data.folders", "utils.process", "utils.imaging"},
+    "data": {
+        *("data.folders", "data.stores"),
+        *("utils.process", "utils.options", "utils.imaging", "utils.evaluation", "utils.download"),
+    },
     **{f"models.{network}": {f"models.{other}" for other in NETWORKS} for network in NETWORKS},
     "models.spandrel_teacher": {"models.network_swinir", "utils.process", "utils.weights"},
     "models.distillation": {"models.network_swinir", "models.spandrel_teacher", "utils.process", "utils.options"},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.image_store import ImageStore
+from data.stores.mapped import ImageStore
 from models.select_network import define_teacher
 from tests.conftest import ROOT, make_image, train_here
 from tests.golden.fill import fill_

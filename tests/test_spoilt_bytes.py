@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.image_store import ImageStore
+from data.stores.mapped import ImageStore
 from tests.conftest import toy_options, train_here, write_images
 from tests.test_option_mutations import refusal
 from utils.evaluation.evaluate import ImageResult

@@ -60,6 +60,7 @@ def correctness(day: Day, _: float) -> Iterator[Check]:
     yield "SwinIR-M: output and gradients against float64", partial(gradients, day, teacher, size=16)
     yield "a crop that is NaN is skipped", partial(skipped, day)
     yield "stochastic depth, twice with one seed", partial(repeated, day)
+    yield "crops in the device's memory are the loader's", partial(crops_agree, day)
     yield "PSNR on Y of a trained student [dB]", partial(judged, day)
     yield "tiles", partial(tiled, day)
     for name, train in KINDS.items():
@@ -78,6 +79,23 @@ def correctness(day: Day, _: float) -> Iterator[Check]:
 def compared(found: float, at_most: float) -> Row:
     """A row that passes if a difference is no larger than it may be; NaN is larger."""
     return {"found": found, "at_most": at_most, "passed": found <= at_most}
+
+
+def crops_agree(day: Day) -> Row:
+    """Batches with a stored teacher's crops and zoomed ones, which may differ by a level where they are halved."""
+    batches = []
+    for cache in ("memmap", "device"):
+        kind = KINDS["B, stored teacher"] | {"zoomed_inputs": True}
+        options = options_of(day, "crops", batch=8, cache=cache, **kind)
+        batches.append(first_batches(options, model_of(options, day.place), STEPS))
+    worst = {
+        key: max(
+            int((ours[key].cpu().int() - theirs[key].cpu().int()).abs().max())
+            for theirs, ours in zip(*batches, strict=True)
+        )
+        for key in ("L", "H", "T", "Z")
+    }
+    return {"levels": worst, "passed": all(level <= (key == "Z") for key, level in worst.items())}
 
 
 def largest(differences: Sequence[float]) -> float:

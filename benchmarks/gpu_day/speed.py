@@ -46,6 +46,7 @@ def speed(day: Day, _: float) -> Iterator[Check]:
     if not day.tiny:
         yield "A, bf16, compiled", partial(training_step, day, **FAST)
         yield "A, bf16, compiled, fused attention", partial(training_step, day, fused=True, **FAST)
+        yield "A, bf16, compiled, crops from the loader", partial(training_step, day, cache="memmap", **FAST)
     yield from inference(day)
     yield "B, stored teacher, bf16", partial(training_step, day, amp="bf16", **stored)
     yield "C, bf16", partial(training_step, day, amp="bf16", **KINDS["C"])
@@ -99,11 +100,11 @@ def kernels(run: Callable[[], object], place: torch.device) -> Row:
     return {"kernels": count / PROFILED, "busy_while_profiled": busy / taken}
 
 
-def training_step(day: Day, *, fused: bool = False, **train: Any) -> Row:
-    """Steps as a run makes them, its loader included; with `fused`, by the attention of `models/attention`."""
+def training_step(day: Day, *, fused: bool = False, cache: str = "auto", **train: Any) -> Row:
+    """Steps as a run makes them, its crops included; with `fused`, by the attention of `models/attention`."""
     task = "_".join(map(str, train.values())) or "A"
     batch = 2 if day.tiny else 32
-    options = options_of(day, task, batch=batch, network={"drop_path_rate": 0.1}, **train)
+    options = options_of(day, task, batch=batch, cache=cache, network={"drop_path_rate": 0.1}, **train)
     with attention(fused=fused):
         model = model_of(options, day.place)
     batches = batches_of(options, model)

@@ -48,7 +48,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def options_of(day: Day, task: str, *, batch: int, network: dict[str, Any] | None = None, **train: Any) -> Options:
+def options_of(
+    day: Day, task: str, *, batch: int, cache: str = "auto", network: dict[str, Any] | None = None, **train: Any
+) -> Options:
     """An experiment on a few images of the day's; its files go into the day's work folder."""
     size = 64 if day.tiny else 192
     folder = {"dataroot_H": str(images(day))}
@@ -64,6 +66,7 @@ def options_of(day: Day, task: str, *, batch: int, network: dict[str, Any] | Non
             "datasets": {
                 "train": {
                     "name": "images",
+                    "cache": cache,
                     "H_size": size,
                     "dataloader_batch_size": batch,
                     "dataloader_num_workers": 0 if day.tiny else 8,
@@ -131,7 +134,7 @@ def batches_of(options: Options, model: ModelPlain) -> Generator[Batch]:
     if options.train.teacher == "stored":
         assert isinstance(crops, SRCrops)
         crops.taught = define_taught(crops.images, options, model.teacher_restore(), model.device)
-    return training_batches(crops, options, first_step=model.step)
+    return training_batches(crops, options, first_step=model.step, device=model.device)
 
 
 def first_batches(options: Options, model: ModelPlain, count: int) -> list[Batch]:

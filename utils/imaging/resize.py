@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.imaging.tensors import to_image, to_tensor
+from utils.imaging.tensors import to_image, to_levels, to_tensor
 
 
 def imresize(image: Tensor, scale: float) -> Tensor:
@@ -39,5 +39,10 @@ def symmetric_indices(size: int, before: int, after: int, *, device: torch.devic
 
 def bicubic_down(image: np.ndarray, scale: int) -> np.ndarray:
     """(H, W, C) uint8 -> its MATLAB-bicubic LR image, (H//scale, W//scale, C) uint8; odd rows are cut off first."""
-    height, width = (size - size % scale for size in image.shape[:2])
-    return to_image(imresize(to_tensor(image[:height, :width]).double() / 255, 1 / scale))
+    return to_image(shrunk(to_tensor(image), scale))
+
+
+def shrunk(image: Tensor, scale: int) -> Tensor:
+    """The same of (C, H, W) uint8, on its device."""
+    height, width = (size - size % scale for size in image.shape[1:])
+    return to_levels(imresize(image[:, :height, :width].double() / 255, 1 / scale))

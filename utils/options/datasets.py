@@ -72,13 +72,16 @@ class TrainSet(ImageSet):
 
     H_size: Count = 192
     """Height and width of the HR crop, in pixels; a multiple of the scale."""
-    cache: Literal["memmap", "none"] = "memmap"
-    """memmap: decode every image once into a file, of which crops are slices; none: decode for each crop."""
+    cache: Literal["auto", "device", "memmap", "none"] = "auto"
+    """memmap: decode every image once into a file, of which crops are slices; device, for
+    dataset_type "sr": copy that file into the memory of the device, and gather batches there, without loading
+    processes; auto: device on a GPU that has twice the memory free, else memmap; none: decode for each crop. The crops
+    are the same."""
     dataloader_shuffle: bool = True
     """Whether each epoch goes through the images in a new random order."""
     dataloader_num_workers: Annotated[int, Field(ge=0, le=256)] = 4
-    """Processes that load data, over all training processes together; each has its share, rounded up, but not
-    more than it has cores."""
+    """Processes that load data, over all training processes together; each has its share, rounded up, and at most
+    one for each of its cores."""
     dataloader_batch_size: Annotated[int, Field(gt=0, le=65_536)] = 32
     """Crops of one iteration, over all training processes together."""
 

@@ -251,6 +251,8 @@ class Options(Section):
                 raise ValueError(f"datasets.{key}.dataroot_L: {kind!r} degrades images of dataroot_H; set it to null")
             if kind == "sr" and self.scale == 1 and folder_L is None:
                 raise ValueError(f"datasets.{key}.dataroot_L: missing; at scale 1, bicubic makes no LR images")
+        if self.datasets.train.cache == "device" and self.datasets.train.dataset_type != "sr":
+            raise ValueError("datasets.train.cache: 'device' needs images that stay the same, of dataset_type 'sr'")
         return self
 
     @model_validator(mode="after")
