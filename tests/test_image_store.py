@@ -73,6 +73,7 @@ def test_what_a_killed_build_left_of_files_that_changed_goes_unless_it_is_being_
 def test_space_can_be_reserved_where_the_file_system_does_not_know_how(tmp_path: Path) -> None:
     """The C library then writes into each block, which it refuses to do in append mode (posix_fallocate(3))."""
     with locked(tmp_path / "store.partial") as file:
+        assert file is not None
         assert not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_APPEND
 
 
@@ -139,6 +140,44 @@ def test_a_build_that_is_killed_leaves_no_store_and_no_waste(tmp_path: Path) -> 
         assert builder.returncode == 0, errors
         assert int(printed) == expected
     assert [path.suffix for path in (tmp_path / "stores").iterdir()] == [".u8"]
+
+
+def build_slowly(folder: Path) -> None:
+    """Build a store of 60 images, and note which of them this process made."""
+    with (folder / f"{os.getpid()}.made").open("a", buffering=1) as made:
+
+        def make(index: int) -> np.ndarray:
+            time.sleep(0.05)
+            made.write(f"{index}\n")
+            return np.full((40, 50, 3), index, np.uint8)
+
+        ImageStore(folder / "outputs.u8", [(40, 50, 3)] * 60).build(make, threads=1, title="outputs")
+
+
+@pytest.mark.parametrize("killed", ["none", "first", "last"])
+def test_processes_share_the_work_and_that_of_one_that_is_killed(killed: str, tmp_path: Path) -> None:
+    builders = []
+    for _ in range(3):
+        builder = multiprocessing.get_context("fork").Process(target=build_slowly, args=[tmp_path])
+        builder.start()
+        own = tmp_path / f"{builder.pid}.made"
+        while not own.exists() or len(own.read_text().split()) < 3:  # so the first one leads
+            assert builder.is_alive()
+            time.sleep(0.01)
+        builders.append(builder)
+    dies = {"first": builders[0], "last": builders[-1]}.get(killed)
+    if dies:
+        dies.kill()
+    for builder in builders:
+        builder.join()
+        assert builder.exitcode == (-signal.SIGKILL if builder is dies else 0)
+    store = ImageStore(tmp_path / "outputs.u8", [(40, 50, 3)] * 60)
+    assert all((store[index] == index).all() for index in range(60))
+    made = {path: path.read_text().split() for path in tmp_path.glob("*.made")}
+    assert len(made) == 3
+    assert min(map(len, made.values())) >= 3
+    assert 60 <= sum(map(len, made.values())) <= 66  # a killed one's last image, and images that two began at once
+    assert {path.suffix for path in tmp_path.iterdir()} == {".made", ".u8"}
 
 
 def test_a_build_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Decoding a 2K PNG for each crop starves the GPU, and asking the teacher for each crop costs more than the student's
 whole step; here either is done once. A store's file is named after what it was made from, so changed sources get a new
-one; it appears only when complete, and a build that was killed goes on where it stopped. (After a power cut, when the
-disk may have lost what the process had written, delete the `.partial` file.)
+one; it appears only when complete. Processes that want the same file share the work, and what killed ones have made
+stays. (After a power cut, when the disk may have lost what the process had written, delete the `.partial` file.)
 """
 
 import fcntl
@@ -12,9 +12,10 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -26,10 +27,13 @@ from tqdm import tqdm
 from data.folders.files import file_version
 from utils.imaging.io import image_size, read_image
 from utils.process.errors import UserError
+from utils.process.machine import cores
 
 logger = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]
+BEGUN, MADE = 1, 2  # what the mark of an image says, if not 0
+POLL = 0.1  # seconds
 
 ADVICE = (
     "set path.cache to a folder elsewhere, or do without: "
@@ -69,62 +73,89 @@ class ImageStore:
         """Make the file by writing `make(index)`, (H, W, C) uint8, for each image, unless it is there and has its size.
 
         Of what is in it there is no checksum: reading gigabytes at each start would cost more than making them again.
+        Processes that come while one makes the file take some of the images from it, each with `threads` of its own.
 
         Raises:
             UserError: images cannot be made (all are named), or the store does not fit on the disk.
         """
-        if self._is_whole():
-            return
-        size = self.starts[-1]
         partial = self.path.with_suffix(".partial")
-        with locked(partial) as file:
-            if self._is_whole():  # another process has built it, and `file` may have become the store itself
-                partial.unlink(missing_ok=True)
-                return
-            reserve(file, partial, size=size + len(self))
-            logger.info("%s: making %s (%s)", title, self.path, tqdm.format_sizeof(size, "B"))
-            mapped = np.memmap(file, dtype=np.uint8, mode="r+")
-            problems = self._fill(mapped[:size], mapped[size:], make, threads=threads, title=title)
-            if problems:
-                partial.unlink(missing_ok=True)
-                raise UserError("; ".join(problems))
-            mapped.flush()
-            file.truncate(size)
-            os.fsync(file.fileno())
-            partial.replace(self.path)
+        while not self._is_whole():
+            with locked(partial) as file:
+                if file is None:
+                    self._help(make, threads=threads)
+                    time.sleep(POLL)
+                elif self._is_whole():  # another process has just built it, and `file` is a new one
+                    partial.unlink(missing_ok=True)
+                else:
+                    self._lead(file, make, threads=threads, title=title)
 
     def _is_whole(self) -> bool:
-        if not self.path.exists():
-            return False
-        size, expected = self.path.stat().st_size, self.starts[-1]
-        if size != expected:
-            logger.warning(
-                "%s: has %s bytes, but should have %s; it is made again", self.path, f"{size:,}", f"{expected:,}"
-            )
-        return size == expected
+        return self.path.exists() and self.path.stat().st_size == self.starts[-1]
+
+    def _lead(self, file: BinaryIO, make: Callable[[int], np.ndarray], *, threads: int, title: str) -> None:
+        """Make the images that other processes do not, and then the store of the `.partial` file."""
+        size, partial, marks = self.starts[-1], self.path.with_suffix(".partial"), self.path.with_suffix(".marks")
+        if self.path.exists():
+            found, expected = f"{self.path.stat().st_size:,}", f"{size:,}"
+            logger.warning("%s: has %s bytes, but should have %s; it is made again", self.path, found, expected)
+        if os.fstat(file.fileno()).st_size != size:
+            marks.unlink(missing_ok=True)
+        reserve(file, partial, size=size)
+        with marks.open("ab") as flags:
+            flags.truncate(len(self))
+        logger.info("%s: making %s (%s)", title, self.path, tqdm.format_sizeof(size, "B"))
+        self._fill(make, unless=(MADE, BEGUN), threads=threads, title=title)
+        # What another process has begun may never be finished, and what could not be made is named now.
+        problems = self._fill(make, unless=(MADE,), threads=threads)
+        if problems:
+            partial.unlink(missing_ok=True)
+            marks.unlink(missing_ok=True)
+            raise UserError("; ".join(problems))
+        os.fsync(file.fileno())
+        partial.replace(self.path)
+        marks.unlink(missing_ok=True)
+
+    def _help(self, make: Callable[[int], np.ndarray], *, threads: int) -> None:
+        """Make some of the images of the file that another process makes, once it has reserved the space."""
+        expected = {".partial": self.starts[-1], ".marks": len(self)}
+        with suppress(FileNotFoundError):  # it has come to its end meanwhile
+            if all(self.path.with_suffix(suffix).stat().st_size == size for suffix, size in expected.items()):
+                self._fill(make, unless=(MADE, BEGUN), threads=threads)
 
     def _fill(
-        self, pixels: np.ndarray, done: np.ndarray, make: Callable[[int], np.ndarray], *, threads: int, title: str
+        self, make: Callable[[int], np.ndarray], *, unless: tuple[int, ...], threads: int, title: str = ""
     ) -> list[str]:
-        """Write the images that are not `done` yet, and mark them; what stood in the way of some."""
+        """Write the images whose mark is none of `unless`; what stood in the way of some. A `title` shows a bar.
+
+        Two processes that begin the same image in the same moment write the same pixels.
+        """
+        pixels, marks = (
+            np.memmap(self.path.with_suffix(suffix), dtype=np.uint8, mode="r+") for suffix in (".partial", ".marks")
+        )
 
         def write(index: int) -> str | None:
+            if marks[index] in unless:
+                return None
+            marks[index] = BEGUN
             try:
                 image = make(index)
             except UserError as error:
                 return str(error)
             assert image.shape == self.shapes[index]
             pixels[self.starts[index] : self.starts[index + 1]] = image.reshape(-1)
-            done[index] = 1
+            marks[index] = MADE
             return None
 
-        missing = np.flatnonzero(done == 0).tolist()
-        progress = tqdm(total=len(self), initial=len(self) - len(missing), desc=title, unit="image", disable=None)
+        missing = [index for index, mark in enumerate(marks.tolist()) if mark not in unless]
+        done = len(self) - len(missing)
+        disable = None if title else True
+        progress = tqdm(total=len(self), initial=done, desc=title, unit="image", disable=disable)
         problems = []
         with ThreadPoolExecutor(threads) as pool, progress:
             for problem in pool.map(write, missing):
                 problems += [problem] if problem else []
                 progress.update()
+        pixels.flush()
         return problems
 
 
@@ -143,7 +174,7 @@ def decoded(files: Sequence[Path], *, channels: int, folder: Path, label: str) -
             raise UserError(f"{files[index]}: its header says {shapes[index]}, but its pixels are {image.shape}")
         return image
 
-    store.build(decode, threads=len(os.sched_getaffinity(0)), title=label)  # other processes wait meanwhile
+    store.build(decode, threads=cores(), title=label)
     remove_outdated(store, label)
     return store
 
@@ -159,9 +190,10 @@ def fingerprint(files: Sequence[Path], *settings: object) -> str:
 
 def remove_outdated(store: ImageStore, label: str) -> None:
     """Delete the other stores of a label, and what killed builds left: they are of files that have changed since."""
-    outdated = re.compile(re.escape(label) + r"-[0-9a-f]{16}\.(u8|partial)")
+    outdated = re.compile(re.escape(label) + r"-[0-9a-f]{16}\.(u8|partial|marks)")
     for path in store.path.parent.iterdir():
-        if path != store.path and outdated.fullmatch(path.name) and not (path.suffix == ".partial" and is_locked(path)):
+        unused = path.suffix == ".u8" or not is_locked(path.with_suffix(".partial"))
+        if path != store.path and outdated.fullmatch(path.name) and unused:
             path.unlink(missing_ok=True)
 
 
@@ -170,6 +202,8 @@ def is_locked(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
     except OSError:
         return True
     return False
@@ -181,8 +215,8 @@ def free_bytes(folder: Path) -> int:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for the one process that may write it; the others wait, and the lock of one that dies is released.
+def locked(path: Path) -> Iterator[BinaryIO | None]:
+    """Open a file for the one process that has its lock; None for the others. The lock of one that dies is released.
 
     Raises:
         UserError: the folder cannot be written.
@@ -191,8 +225,12 @@ def locked(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not in append mode: glibc then cannot reserve space where the file system itself does not know how.
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield file
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be written ({error.strerror}); {ADVICE}") from error
 
