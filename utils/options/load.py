@@ -18,7 +18,8 @@ from utils.options.schema import Options
 from utils.options.types import Section
 from utils.process.errors import LONGEST, UserError, printable
 
-HANDED_ON: dict[int | str, tuple[str]] = {"scale": ("upscale",), "n_channels": ("in_chans",)}  # to the networks
+# Options that are also arguments of the networks: what is wrong with one of them is found there, too.
+HANDED_ON: dict[int | str, tuple[str]] = {"scale": ("upscale",), "n_channels": ("in_chans",)}
 MOST = 30  # problems of one file that a message lists
 
 # Pydantic's wording where it would puzzle a reader of JSON.
@@ -54,7 +55,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Options:
 
 
 def read(path: Path, overrides: Sequence[str]) -> Options:
-    """As `load`, without words for all that can be wrong."""
+    """As `load`, but keys and values that are not valid raise pydantic's `ValidationError`."""
     try:
         raw = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -127,7 +128,7 @@ def describe(error: ValidationError) -> str:
     """A single problem in one sentence; several each on a line of its own, below their number."""
     found = error.errors(include_url=False)
     top = ((problem["loc"][0], problem["input"]) for problem in found if len(problem["loc"]) == 1)
-    repeated = [(HANDED_ON[key], value) for key, value in top if key in HANDED_ON]  # by the networks
+    repeated = [(HANDED_ON[key], value) for key, value in top if key in HANDED_ON]
     own = (problem for problem in found if (problem["loc"][-1:], problem["input"]) not in repeated)
     problems = [describe_problem(problem) for problem in own]
     if len(problems) == 1:
@@ -173,7 +174,7 @@ def dotted(loc: tuple[int | str, ...]) -> str:
 
 
 def subsections(section: type[Section]) -> dict[str, list[type[Section]]]:
-    """The keys of a section that hold sections, and which: netTeacher has two kinds."""
+    """The keys of a section whose values are sections, each with the classes that these may have."""
     fields = {key: field.annotation for key, field in section.model_fields.items()}
     kinds = {
         key: [kind for kind in get_args(annotation) or [annotation] if isinstance(kind, type(Section))]

@@ -1,4 +1,4 @@
-"""How sure a difference of two methods is.
+"""How certain the difference between two methods is.
 
 Over images by the paired bootstrap (Efron and Tibshirani 1993, chapter 13), over runs by Student's t.
 

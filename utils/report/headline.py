@@ -1,4 +1,4 @@
-"""The first sentence of a report: which method is best, by how much, how sure that is, and what it took."""
+"""The first sentence of a report: which method is best, by how much, how certain that is, and how long it took."""
 
 from collections.abc import Sequence
 

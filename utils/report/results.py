@@ -15,7 +15,7 @@ from utils.report.tested import NONE
 from utils.tables import LABELS, formatted
 
 Rows = list[dict[str, str]]
-FIGURES = {"psnr_y": 3, "ssim_y": 4, "psnr": 3, "ssim": 4}  # and the decimals of their differences
+FIGURES = {"psnr_y": 3, "ssim_y": 4, "psnr": 3, "ssim": 4}  # each with the decimals that its differences are shown with
 
 
 @dataclass(frozen=True)

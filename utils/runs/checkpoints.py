@@ -177,4 +177,4 @@ def delete_others(folder: Path, kept: Collection[int | None]) -> None:
     for step, paths in members(folder).items():
         if step not in kept:
             for path in paths:
-                path.unlink(missing_ok=True)  # another process may be at it
+                path.unlink(missing_ok=True)  # another process may delete it at the same time
