@@ -117,7 +117,7 @@ def run_in(folder: Path, command: str) -> None:
 def toy(command: str) -> str:
     """A command of the documents at toy size, with names that stand for something filled in."""
     command = command.replace("options/x.json", "options/train_swinir_student.json").replace("--set key=value ...", "")
-    for checkpoint in ("CHECKPOINT", "superresolution/student/student_e/models/3600_E.pth"):
+    for checkpoint in ("CHECKPOINT", "superresolution/student/student_f/models/13000_E.pth"):
         command = command.replace(checkpoint, LAST)
     command = command.replace("100000_E.pth", "1_E.pth").replace("TASK ...", "swinir_student_distill_feature")
     if "main_train_student.py" in command:
