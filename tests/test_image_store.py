@@ -180,6 +180,19 @@ def test_processes_share_the_work_and_that_of_one_that_is_killed(killed: str, tm
     assert {path.suffix for path in tmp_path.iterdir()} == {".made", ".u8"}
 
 
+def test_a_process_of_another_machine_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = multiprocessing.get_context("fork").Process(target=build_slowly, args=[tmp_path])
+    builder.start()
+    while not list(tmp_path.glob("*.made")):
+        time.sleep(0.01)
+    monkeypatch.setattr("data.stores.mapped.HERE", b"elsewhere")
+    build_slowly(tmp_path)
+    assert (tmp_path / "outputs.u8").exists()
+    assert (tmp_path / f"{os.getpid()}.made").read_text() == ""
+    builder.join()
+    assert builder.exitcode == 0
+
+
 def test_a_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
     shapes = [(4, 5, 3)] * 6
     images = [make_image(4, 5, seed=index) for index in range(6)]

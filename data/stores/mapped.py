@@ -2,17 +2,19 @@
 
 Decoding a 2K PNG for each crop starves the GPU, and asking the teacher for each crop costs more than the student's
 whole step; here either is done once. A store's file is named after what it was made from, so changed sources get a new
-one; it appears only when complete. Processes that want the same file share the work, and what killed ones have made
-stays. (After a power cut, when the disk may have lost what the process had written, delete the `.partial` file.)
+one; it appears only when complete. Processes of a machine that want the same file share the work, and what killed ones
+have made stays. (After a power cut, when the disk may have lost what they had written, delete the `.partial` file.)
 """
 
 import fcntl
 import hashlib
 import logging
 import os
+import platform
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 Shape = tuple[int, int, int]
 BEGUN, MADE = 1, 2  # what the mark of an image says, if not 0
 POLL = 0.1  # seconds
+HERE = f"{platform.node()} {uuid.getnode()}".encode()  # this machine
 
 ADVICE = (
     "set path.cache to a folder elsewhere, or do without: "
@@ -101,8 +104,9 @@ class ImageStore:
         if os.fstat(file.fileno()).st_size != size:
             marks.unlink(missing_ok=True)
         reserve(file, partial, size=size)
-        with marks.open("ab") as flags:
-            flags.truncate(len(self))
+        with marks.open("ab") as file_of_marks:
+            file_of_marks.truncate(len(self))
+            file_of_marks.write(HERE)
         logger.info("%s: making %s (%s)", title, self.path, tqdm.format_sizeof(size, "B"))
         self._fill(make, unless=(MADE, BEGUN), threads=threads, title=title)
         # What another process has begun may never be finished, and what could not be made is named now.
@@ -116,10 +120,13 @@ class ImageStore:
         marks.unlink(missing_ok=True)
 
     def _help(self, make: Callable[[int], np.ndarray], *, threads: int) -> None:
-        """Make some of the images of the file that another process makes, once it has reserved the space."""
-        expected = {".partial": self.starts[-1], ".marks": len(self)}
+        """Make some of the images of the file that another process of this machine makes, once it is ready for that.
+
+        Not from another machine: a network file system may write whole pages, and so old bytes over others' images.
+        """
+        partial, marks = self.path.with_suffix(".partial"), self.path.with_suffix(".marks")
         with suppress(FileNotFoundError):  # it has come to its end meanwhile
-            if all(self.path.with_suffix(suffix).stat().st_size == size for suffix, size in expected.items()):
+            if partial.stat().st_size == self.starts[-1] and marks.read_bytes()[len(self) :] == HERE:
                 self._fill(make, unless=(MADE, BEGUN), threads=threads)
 
     def _fill(
@@ -130,7 +137,8 @@ class ImageStore:
         Two processes that begin the same image in the same moment write the same pixels.
         """
         pixels, marks = (
-            np.memmap(self.path.with_suffix(suffix), dtype=np.uint8, mode="r+") for suffix in (".partial", ".marks")
+            np.memmap(self.path.with_suffix(suffix), dtype=np.uint8, mode="r+", shape=(size,))
+            for suffix, size in ((".partial", self.starts[-1]), (".marks", len(self)))
         )
 
         def write(index: int) -> str | None:
@@ -148,8 +156,7 @@ class ImageStore:
 
         missing = [index for index, mark in enumerate(marks.tolist()) if mark not in unless]
         done = len(self) - len(missing)
-        disable = None if title else True
-        progress = tqdm(total=len(self), initial=done, desc=title, unit="image", disable=disable)
+        progress = tqdm(total=len(self), initial=done, desc=title, unit="image", disable=None if title else True)
         problems = []
         with ThreadPoolExecutor(threads) as pool, progress:
             for problem in pool.map(write, missing):
