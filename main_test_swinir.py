@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import; wrong arguments are told b
     import torch
 
     from data.dataset_test import TaskImages
+    from models.distillation.spandrel_teacher import SpandrelTeacher
     from models.network_swinir import SwinIR
-    from models.spandrel_teacher import SpandrelTeacher
     from utils.evaluation.evaluate import ImageResult
     from utils.evaluation.restorer import Restore
 

@@ -119,11 +119,12 @@ def run(
     from data.batches import training_batches
     from data.dataset_sr import SRCrops, define_taught
     from models.inspect.profiling import profile_steps
+    from models.resume import resume
     from models.training import Training
     from utils.process import dist
 
     options = model.options
-    model.restore()
+    resume(model)
     # Processes share gradients, not weights: those must be equal from the start.
     dist.from_main(chain.from_iterable(part.parameters() for part in model.parts().values()))
     if options.train.teacher == "stored" and model.objective.compares_images:

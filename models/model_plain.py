@@ -19,23 +19,20 @@ from torch.profiler import record_function
 
 from models.distillation.features import TeacherSignal
 from models.distillation.select import define_objective, define_pairs, define_translators
+from models.distillation.spandrel_teacher import SpandrelTeacher
 from models.distillation.teacher import Teacher
 from models.distillation.translators import Trainable
 from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from models.optimization import Outcome, Skipped, Update, learning_rate, split
 from models.select_network import define_G, define_teacher, load_network
-from models.spandrel_teacher import SpandrelTeacher
 from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, comparing_threads, evaluate
 from utils.evaluation.restorer import Restore, Restorer
 from utils.imaging.metrics import judged_border
 from utils.imaging.tensors import unit_range
 from utils.options.schema import Options
 from utils.process import dist
-from utils.process.errors import UserError
-from utils.runs import checkpoints
-from utils.runs.kair_checkpoints import load_kair
-from utils.weights import misfits, read, read_finite_weights, serialized
+from utils.weights import misfits, read_finite_weights
 
 logger = logging.getLogger(__name__)
 
@@ -228,70 +225,6 @@ class ModelPlain:
         if self.translators is not None:
             parts["P"] = self.translators
         return parts
-
-    def save(self) -> None:
-        """Write a checkpoint of this iteration, which is settled.
-
-        Raises:
-            UserError: it cannot be written.
-        """
-        self.settle()
-        modules = {  # on the CPU: the published code loads tensors to the device that they were saved from
-            label: {name: value.cpu() for name, value in module.state_dict().items()}
-            for label, module in self.parts().items()
-        }
-        state = {
-            "compares": self._compares(),
-            "optimizer": self.optimizer.state_dict(),
-            "bad_steps": self.bad_steps,
-        }
-        parts = {part: serialized(content) for part, content in {**modules, "state": state}.items()}
-        checkpoints.save(self.options.models_folder, self.step, parts)
-
-    def _compares(self) -> dict[str, Any]:
-        """The options that a task's checkpoints are bound to."""
-        translators = self.translators
-        return {
-            "distillation_type": self.options.train.distillation_type,
-            "feature_translator": translators.side if translators else None,
-            "feature_pairs": [list(pair) for pair in translators.pairs] if translators else None,
-        }
-
-    def restore(self) -> None:
-        """Continue from the newest intact checkpoint of the task, else from KAIR's; or start, with pretrained weights.
-
-        Raises:
-            UserError: no checkpoint is intact, the networks are others, or the processes see different folders.
-        """
-        folder = self.options.models_folder
-        found = checkpoints.newest(folder)
-        kair = checkpoints.of_kair(folder) if found is None else []
-        found = kair[-1] if kair else found
-        dist.check_same(str(folder), "no checkpoint" if found is None else f"a checkpoint of iteration {found:,}")
-        if found is None:
-            path, train = self.options.path, self.options.train
-            load_pretrained(self.student, path.pretrained_netG, strict=train.G_param_strict)
-            self.ema.load_state_dict(self.student.state_dict())
-            load_pretrained(self.ema, path.pretrained_netE, strict=train.E_param_strict)
-            return
-        self.step = found
-        if kair:
-            load_kair(folder, found, parts=self.parts(), optimizer=self.optimizer, advice=OTHER_NETWORK)
-            return
-        state = read(checkpoints.part_path(folder, found, "state"))
-        self.bad_steps = state["bad_steps"]
-        for key, value in self._compares().items():
-            saved = state["compares"][key]
-            if saved != value:
-                raise UserError(
-                    f"train.{key}: {folder} holds a run with {saved!r}, not {value!r}; give the task another name"
-                )
-        for label, module in self.parts().items():
-            load_pretrained(module, str(checkpoints.part_path(folder, self.step, label)), advice=OTHER_NETWORK)
-        keys = ("betas", "weight_decay", "decoupled_weight_decay")
-        options = {key: self.optimizer.param_groups[0][key] for key in keys}
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.optimizer.param_groups[0].update(options)  # the option file's, should it have changed
 
 
 def check_networks(options: Options) -> None:

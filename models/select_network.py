@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.distillation.spandrel_teacher import SpandrelTeacher, read_descriptor, read_teacher
 from models.network_swinir import SwinIR
 from models.network_swinir_student import STUDENT, SwinIR_Student
-from models.spandrel_teacher import SpandrelTeacher, read_descriptor, read_teacher
 from utils.options.networks import Network, SpandrelNetwork
 from utils.options.schema import Options
 from utils.process.errors import UserError

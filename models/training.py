@@ -15,6 +15,7 @@ from models.inspect.feature_maps import record_feature_maps
 from models.inspect.panels import Panels
 from models.model_plain import ModelPlain
 from models.optimization import learning_rate
+from models.resume import save
 from models.select_network import describe
 from utils.evaluation.evaluate import Dataset, ImageResult
 from utils.evaluation.kept import Kept, Room
@@ -25,7 +26,7 @@ from utils.process.interrupt import Interrupt, Interrupted
 from utils.process.machine import machine_name
 from utils.runs import checkpoints
 from utils.runs.environment import record_environment
-from utils.runs.live import Progress
+from utils.runs.progress import Progress
 from utils.runs.record import Record
 
 logger = logging.getLogger(__name__)
@@ -267,7 +268,7 @@ class Training:
         if self.timed != self.model.step:  # its losses were not logged
             self.record.time(step=self.model.step, seconds=self.seconds, data_seconds=self.data_seconds)
         self.record.sync()
-        self.model.save()
+        save(self.model)
         self.saved = self.model.step
         self._delete_unwanted()
 

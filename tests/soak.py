@@ -23,6 +23,7 @@ import torch
 from data.batches import training_batches
 from data.select_dataset import define_crops, define_tests
 from models.model_plain import ModelPlain
+from models.resume import resume
 from models.training import Training
 from tests.runs import Disk, Results, Run, Torchrun, rank_pid, wait_until
 from tests.test_option_mutations import check_mutations
@@ -153,7 +154,7 @@ def train_poisoned(run: Run, steps: set[int], *, stop_after: int | None = None) 
     """Train in this process, with a NaN in the target of one crop in each of some iterations."""
     options = load(run.options)
     model = ModelPlain(options, device=torch.device("cpu"))
-    model.restore()
+    resume(model)
     crops, tests, interrupt = define_crops(options), define_tests(options), Interrupt()
 
     def batches() -> Iterator[dict[str, Any]]:

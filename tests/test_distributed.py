@@ -17,6 +17,7 @@ from tests.runs import Run, rank_pid, wait_until
 from utils.imaging.io import write_image
 from utils.options.schema import Options
 from utils.process import dist
+from utils.process.lost_process import LostProcessError
 from utils.runs import checkpoints
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_a_killed_rank_ends_all_and_torchrun_goes_on_from_the_last_checkpoint(ru
 
 def test_a_fault_of_nccl_itself_is_not_taken_for_a_lost_process() -> None:
     fault = "NCCL error in: NCCLUtils.cpp:93, unhandled cuda error\nLast error:\nFailed to CUDA calloc async 4 bytes"
-    for message, kind in ((fault, RuntimeError), ("Connection closed by peer", dist.LostProcessError)):
+    for message, kind in ((fault, RuntimeError), ("Connection closed by peer", LostProcessError)):
         with pytest.raises(kind) as caught, dist.processes():
             raise RuntimeError(message)
         assert type(caught.value) is kind

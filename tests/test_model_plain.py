@@ -12,6 +12,7 @@ import torch
 
 from models.distillation.teacher import Teacher
 from models.model_plain import ModelPlain, check_networks
+from models.resume import resume, save
 from models.select_network import define_teacher
 from tests.conftest import GOLDEN
 from tests.golden.fill import fill_, image
@@ -202,10 +203,10 @@ def test_a_restored_model_goes_on_as_if_it_had_never_stopped(kind: str, toy: dic
     for step in range(4):
         uninterrupted.train_step(batch(step))
         if uninterrupted.step == 2:
-            uninterrupted.save()
+            save(uninterrupted)
     torch.rand(7)  # nothing may depend on the global generator
     resumed = ModelPlain(options, device=CPU)
-    resumed.restore()
+    resume(resumed)
     assert resumed.step == 2
     for step in (2, 3):
         resumed.train_step(batch(step))
@@ -217,7 +218,7 @@ def test_a_checkpoint_holds_the_student_alone_and_the_translators_apart(toy: dic
     options = with_train(toy, distillation_type="feature")
     model = ModelPlain(options, device=CPU)
     model.train_step(batch(0))
-    model.save()
+    save(model)
     folder = options.models_folder
     assert sorted(path.name for path in folder.iterdir()) == [
         "1_E.pth",
@@ -236,10 +237,10 @@ def test_a_task_whose_kind_was_changed_is_not_overwritten(toy: dict[str, Any]) -
         toy["task"] = saved
         model = ModelPlain(with_train(toy, distillation_type=saved), device=CPU)
         model.train_step(batch(0))
-        model.save()
+        save(model)
         other = ModelPlain(with_train(toy, distillation_type=asked), device=CPU)
         with pytest.raises(UserError, match=rf"train.distillation_type: .* holds a run with '{saved}', not '{asked}'"):
-            other.restore()
+            resume(other)
 
 
 @pytest.mark.parametrize(
@@ -253,27 +254,27 @@ def test_translators_of_the_same_size_but_of_other_features_are_told_apart(
     torch.save(fill_(define_teacher(Options.model_validate(toy)), 1).state_dict(), path)
     model = ModelPlain(with_train(toy, distillation_type="feature"), device=CPU)
     model.train_step(batch(0))
-    model.save()
+    save(model)
     (key,) = change
     with pytest.raises(UserError, match=rf"train.{key}: .* holds a run with .* give the task another name"):
-        ModelPlain(with_train(toy, distillation_type="feature", **change), device=CPU).restore()
+        resume(ModelPlain(with_train(toy, distillation_type="feature", **change), device=CPU))
 
 
 def test_a_task_whose_network_was_changed_is_not_overwritten(toy: dict[str, Any]) -> None:
-    ModelPlain(with_train(toy), device=CPU).save()
+    save(ModelPlain(with_train(toy), device=CPU))
     toy["netG"]["embed_dim"] = 24
     with pytest.raises(
         UserError, match=r"0_G\.pth: these weights do not fit .*; this task was begun with another network"
     ):
-        ModelPlain(with_train(toy), device=CPU).restore()
+        resume(ModelPlain(with_train(toy), device=CPU))
 
 
 def test_optimizer_options_may_change_on_the_way(toy: dict[str, Any]) -> None:
     model = ModelPlain(with_train(toy), device=CPU)
     model.train_step(batch(0))
-    model.save()
+    save(model)
     resumed = ModelPlain(with_train(toy, G_optimizer_wd=0.1, G_optimizer_betas=[0.5, 0.9]), device=CPU)
-    resumed.restore()
+    resume(resumed)
     group = resumed.optimizer.param_groups[0]
     assert (group["weight_decay"], group["betas"]) == (0.1, (0.5, 0.9))
 
@@ -296,12 +297,12 @@ def test_a_fresh_run_starts_from_the_pretrained_weights(toy: dict[str, Any], tmp
     torch.save(fill_(donor.ema, 6).state_dict(), tmp_path / "E.pth")
     toy["path"]["pretrained_netG"] = str(tmp_path / "G.pth")
     model = ModelPlain(with_train(toy), device=CPU)
-    model.restore()
+    resume(model)
     assert torch.equal(model.student.conv_first.weight, donor.student.conv_first.weight)
     assert torch.equal(model.ema.conv_first.weight, donor.student.conv_first.weight)
     toy["path"]["pretrained_netE"] = str(tmp_path / "E.pth")
     model = ModelPlain(with_train(toy), device=CPU)
-    model.restore()
+    resume(model)
     assert torch.equal(model.ema.conv_first.weight, donor.ema.conv_first.weight)
 
 
@@ -365,9 +366,9 @@ def test_a_checkpoint_knows_whether_its_iteration_was_skipped(raw_options: dict[
     poisoned = batch(0)
     poisoned["H"][:] = float("nan")
     model.train_step(poisoned)
-    model.save()
+    save(model)
     again = ModelPlain(with_train(raw_options), device=CPU)
-    again.restore()
+    resume(again)
     assert (again.step, again.bad_steps) == (1, 1)
 
 

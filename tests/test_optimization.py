@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from models.model_plain import ModelPlain
 from models.optimization import define_optimizer, learning_rate
+from models.resume import resume, save
 from utils.options.schema import Options, TrainOptions
 
 
@@ -49,8 +50,8 @@ def test_weight_decay_of_adamw_is_apart_from_the_gradient(kind: str, expected: f
 def test_a_task_goes_on_with_the_optimizer_of_its_option_file(raw_options: dict[str, Any]) -> None:
     options = Options.model_validate(raw_options)
     begun = ModelPlain(options, device=torch.device("cpu"))
-    begun.save()
+    save(begun)
     raw_options["train"]["G_optimizer_type"] = "adamw"
     continued = ModelPlain(Options.model_validate(raw_options), device=torch.device("cpu"))
-    continued.restore()
+    resume(continued)
     assert continued.optimizer.param_groups[0]["decoupled_weight_decay"]

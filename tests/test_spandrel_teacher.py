@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 import main_train_student
 from data.dataset_sr import SRImages, sr_pairs
+from models.distillation.spandrel_teacher import SpandrelTeacher, find_layout, read_teacher
 from models.distillation.teacher import Teacher
 from models.inspect.feature_maps import mean_activations
 from models.model_plain import ModelPlain, check_networks
 from models.network_swinir import SwinIR, reflect_to_multiple
-from models.spandrel_teacher import SpandrelTeacher, find_layout, read_teacher
 from tests.conftest import ROOT
 from utils.evaluation.evaluate import average, evaluate
 from utils.evaluation.restorer import Restorer

@@ -19,6 +19,7 @@ from torch import nn
 
 from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR
+from models.resume import resume
 from models.select_network import network_from_weights, network_with_weights
 from tests.conftest import ROOT
 from utils.options.schema import Options
@@ -87,7 +88,7 @@ def test_safetensors_are_read_wherever_weights_are(raw_options: dict[str, Any], 
     safetensors.torch.save_file(source.state_dict(), path)
     raw_options["path"]["pretrained_netG"] = str(path)
     model = ModelPlain(Options.model_validate(raw_options), device=torch.device("cpu"))
-    model.restore()
+    resume(model)
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.student.state_dict().items())
 
 

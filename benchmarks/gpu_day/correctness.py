@@ -29,6 +29,7 @@ from data.folders.files import list_images
 from models.memory import peak_bytes
 from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR
+from models.resume import save
 from models.select_network import SWINIR_M
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.restorer import Restorer
@@ -192,7 +193,7 @@ def resumed(day: Day) -> Row:
         renamed = options_of(day, task, batch=BATCH, **FEATURE)
         begun = model_of(renamed, first)
         losses_of(begun, batches[: STEPS // 2])
-        begun.save()
+        save(begun)
         continued = model_of(renamed, second)
         assert continued.step == STEPS // 2
         differences.append(difference(losses_of(continued, batches), expected))

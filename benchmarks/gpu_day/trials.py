@@ -17,6 +17,7 @@ from data.folders.files import list_images
 from data.select_dataset import define_crops
 from models import swin_transformer
 from models.model_plain import ModelPlain
+from models.resume import resume
 from models.select_network import define_teacher
 from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import bicubic_down
@@ -124,7 +125,7 @@ def teacher_weights(day: Day) -> Path:
 def model_of(options: Options, device: torch.device) -> ModelPlain:
     """The model at its start."""
     model = ModelPlain(copy.deepcopy(options), device=device)
-    model.restore()
+    resume(model)
     return model
 
 

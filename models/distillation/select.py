@@ -3,10 +3,10 @@
 from functools import partial
 
 from models.distillation.objective import Objective
+from models.distillation.spandrel_teacher import SpandrelTeacher
 from models.distillation.terms import FEATURES, GROUND_TRUTH, IMAGES, TRANSLATED_FEATURES, Term
 from models.distillation.translators import FeaturePairs, Translators, check_pairs, relative_pairs
 from models.network_swinir import SwinIR
-from models.spandrel_teacher import SpandrelTeacher
 from utils.options.schema import Options, TrainOptions
 from utils.process import dist
 from utils.process.errors import UserError

@@ -36,10 +36,6 @@ class UserError(Exception):
         return "\n".join(map(str, self.args))
 
 
-class LostProcessError(UserError):
-    """The processes do not reach each other, most often since one of them has ended."""
-
-
 class NoBatchError(UserError):
     """No further batch can be had; what was trained so far is whole and can be saved."""
 

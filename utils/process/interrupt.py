@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from utils.process.errors import LostProcessError, tell
+from utils.process.errors import tell
+from utils.process.lost_process import LostProcessError
 
 
 class Interrupted(BaseException):

@@ -17,8 +17,8 @@ from utils.process.files import sync
 from utils.runs import checkpoints
 from utils.runs.history import Change, changes
 from utils.runs.journal import Journal
-from utils.runs.live import Board
 from utils.runs.log import kair_position, keep_log, log_to_file, stop_log_file
+from utils.runs.progress import Board
 
 logger = logging.getLogger(__name__)
 

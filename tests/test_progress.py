@@ -19,7 +19,7 @@ from models.inspect.panels import Panels
 from models.model_plain import ModelPlain
 from tests.runs import FORKED, Run, run_script
 from utils.options.schema import Options
-from utils.runs.live import Progress
+from utils.runs.progress import Progress
 
 
 @pytest.fixture(scope="module")
