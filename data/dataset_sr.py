@@ -17,7 +17,7 @@ from data.folders.derived import joined_name, lr_folder, make_bicubic_lr, short_
 from data.folders.files import check_known_count, describe_files, file_version, list_images, read_unchanged
 from data.folders.pairs import Pair, pair_images
 from data.sampler import Draw
-from data.stores.device import has_room, of_images, on_device
+from data.stores.device import copied, has_room, store_of_images
 from data.stores.mapped import ImageStore, decoded, fingerprint, remove_outdated
 from data.stores.windows import Window, choose, choose_window, reorient
 from utils.evaluation.restorer import Restore
@@ -158,8 +158,8 @@ class DeviceCrops:
     def __init__(self, crops: SRCrops, device: torch.device) -> None:
         assert crops.images.store is not None
         self.crops = crops
-        self.pixels = on_device(crops.images.store, device)
-        self.taught = on_device(crops.taught, device) if crops.taught else None
+        self.pixels = copied(crops.images.store, device)
+        self.taught = copied(crops.taught, device) if crops.taught else None
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """The batch of these draws."""
@@ -182,14 +182,14 @@ class DeviceCrops:
     def _zoomed(self, draws: Sequence[Draw]) -> Tensor:
         images, size = self.crops.images, self.crops.L_size
         windows = [self.crops.zoomed_window(draw, images.lr_size(draw.image)) for draw in draws]
-        near = [index for index, window in enumerate(windows) if window.size == size]
-        far = [index for index, window in enumerate(windows) if window.size != size]
+        near = [k for k, window in enumerate(windows) if window.size == size]
+        far = [k for k, window in enumerate(windows) if window.size != size]
         parts = []
         if near:
-            parts.append(self.pixels.windows([(len(images) + draws[index].image, windows[index]) for index in near]))
+            parts.append(self.pixels.windows([(len(images) + draws[k].image, windows[k]) for k in near]))
         if far:
-            large = self.pixels.windows([(draws[i].image, windows[i]._replace(orientation=0)) for i in far])
-            halves = of_images(shrunk(large.flatten(0, 1), 2).unflatten(0, large.shape[:2]))
+            large = self.pixels.windows([(draws[k].image, windows[k]._replace(orientation=0)) for k in far])
+            halves = store_of_images(shrunk(large.flatten(0, 1), 2).unflatten(0, large.shape[:2]))
             parts.append(halves.windows([(i, Window(0, 0, size, windows[k].orientation)) for i, k in enumerate(far)]))
         order = torch.from_numpy(np.argsort(near + far)).to(parts[0].device, non_blocking=True)
         return torch.cat(parts)[order]

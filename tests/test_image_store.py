@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -154,16 +155,21 @@ def build_slowly(folder: Path) -> None:
         ImageStore(folder / "outputs.u8", [(40, 50, 3)] * 60).build(make, threads=1, title="outputs")
 
 
+def wait_for_images(builder: BaseProcess, folder: Path) -> None:
+    """Wait until a process has made three of the images."""
+    made = folder / f"{builder.pid}.made"
+    while not made.exists() or len(made.read_text().split()) < 3:
+        assert builder.is_alive()
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("killed", ["none", "first", "last"])
 def test_processes_share_the_work_and_that_of_one_that_is_killed(killed: str, tmp_path: Path) -> None:
     builders = []
     for _ in range(3):
         builder = multiprocessing.get_context("fork").Process(target=build_slowly, args=[tmp_path])
         builder.start()
-        own = tmp_path / f"{builder.pid}.made"
-        while not own.exists() or len(own.read_text().split()) < 3:  # so the first one leads
-            assert builder.is_alive()
-            time.sleep(0.01)
+        wait_for_images(builder, tmp_path)  # so the first one leads
         builders.append(builder)
     dies = {"first": builders[0], "last": builders[-1]}.get(killed)
     if dies:
@@ -183,8 +189,7 @@ def test_processes_share_the_work_and_that_of_one_that_is_killed(killed: str, tm
 def test_a_process_of_another_machine_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = multiprocessing.get_context("fork").Process(target=build_slowly, args=[tmp_path])
     builder.start()
-    while not list(tmp_path.glob("*.made")):
-        time.sleep(0.01)
+    wait_for_images(builder, tmp_path)
     monkeypatch.setattr("data.stores.mapped.HERE", b"elsewhere")
     build_slowly(tmp_path)
     assert (tmp_path / "outputs.u8").exists()

@@ -28,7 +28,10 @@ PLAN: dict[str, set[str]] = {
         *("utils.process", "utils.options", "utils.imaging", "utils.evaluation", "utils.download"),
     },
     **{f"models.{network}": {f"models.{other}" for other in NETWORKS} for network in NETWORKS},
-    "models.distillation": {"models.network_swinir", "utils.process", "utils.weights", "utils.options"},
+    "models.distillation.spandrel_teacher": {"models.network_swinir", "utils.process", "utils.weights"},
+    "models.distillation": {
+        *("models.network_swinir", "models.distillation.spandrel_teacher", "utils.process", "utils.options"),
+    },
     "models": {
         *(f"models.{network}" for network in NETWORKS),
         "models.distillation",

@@ -23,6 +23,7 @@ from utils.imaging.metrics import luma, psnr
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.load import load
 from utils.report.pictures.crops import most_different_window
+from utils.report.pictures.curves import COLOURS
 
 __all__ = ["runs", "whole"]  # the fixtures
 CHROMIUM = shutil.which("chromium")
@@ -91,7 +92,10 @@ def test_the_windows_show_their_own_psnr(runs: Path, whole: Path) -> None:
 
 
 def test_curves_go_from_the_first_iteration_to_the_last(whole: Path) -> None:
-    first, any_method = "0072b2", "[0-9a-f]{6}"  # colours; which method takes the most time is the machine's affair
+    first = COLOURS[0][1:].lower()
+    any_method = f"(?:{'|'.join(COLOURS)})".replace(
+        "#", ""
+    ).lower()  # which takes the most time is the machine's affair
     curves = {"l_g_L1": first, "psnr_y_toy_test": first, "l_g_L1_time": any_method, "psnr_y_toy_test_time": any_method}
     for name, colour in curves.items():
         svg = (whole / "figures" / f"{name}.svg").read_text()

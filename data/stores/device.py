@@ -49,14 +49,14 @@ class DeviceStore:
         return self.pixels[first_channel[..., None] + channel].movedim(-1, 1)
 
 
-def on_device(store: ImageStore, device: torch.device) -> DeviceStore:
-    """A store's pixels, copied to the device."""
+def copied(store: ImageStore, device: torch.device) -> DeviceStore:
+    """A store whose pixels are copied to the device."""
     pixels = torch.from_file(str(store.path), shared=False, size=store.starts[-1], dtype=torch.uint8).to(device)
     widths = [width for _, width, _ in store.shapes]
     return DeviceStore(pixels, starts=store.starts, widths=widths, channels=store.shapes[0][2])
 
 
-def of_images(images: Tensor) -> DeviceStore:
+def store_of_images(images: Tensor) -> DeviceStore:
     """(B, C, H, W) uint8 as a store."""
     count, channels, _, width = images.shape
     starts = range(0, images.numel(), images[0].numel())

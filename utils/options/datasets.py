@@ -76,7 +76,7 @@ class TrainSet(ImageSet):
     """memmap: decode every image once into a file, of which crops are slices; device, for
     dataset_type "sr": copy that file into the memory of the device, and gather batches there, without loading
     processes; auto: device on a GPU that has twice the memory free, else memmap; none: decode for each crop. The crops
-    are the same."""
+    are the same, but for the rounding of zoomed inputs that are halved on a GPU."""
     dataloader_shuffle: bool = True
     """Whether each epoch goes through the images in a new random order."""
     dataloader_num_workers: Annotated[int, Field(ge=0, le=256)] = 4
