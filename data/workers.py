@@ -2,6 +2,7 @@
 
 import errno
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.queues
 import os
 import signal
@@ -102,7 +103,9 @@ def explained(workers: list[BaseProcess], seconds: float) -> Iterator[None]:
             f"no batch has come for {seconds:g} seconds (train.data_timeout): see whether the disk of the images "
             f"answers, {FEWER}, or allow more seconds"
         ) from None
-    except (MemoryError, RuntimeError, OSError) as error:
+    except (MemoryError, RuntimeError, OSError, EOFError) as error:
+        if isinstance(error, (EOFError, ConnectionError)):  # a worker ends while it sends: let the system say how
+            multiprocessing.connection.wait([worker.sentinel for worker in workers], LAST_WAIT)
         ended = [worker.exitcode for worker in workers if worker.exitcode]
         if ended:
             raise NoBatchError(f"a process that loads crops {reason(ended[0])}") from error

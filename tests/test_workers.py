@@ -1,6 +1,7 @@
 """Worker processes that die, hang, or cannot send their batch: real ones, and a run that ends and has lost nothing."""
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -10,13 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from data.workers import Guarded, prepare_worker, supply
-from tests.runs import Run, children, errors, rank_pid, wait_until
+from data.workers import Guarded, explained, prepare_worker, supply
+from tests.runs import FORKED, Run, children, errors, rank_pid, wait_until
 from utils.process.errors import NoBatchError
 from utils.runs import checkpoints
 
@@ -128,6 +130,17 @@ def test_a_file_that_gives_nothing_is_waited_for_no_longer_than_asked(workers: i
         next(batches)
     assert time.monotonic() - start < 10
     assert (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == (alarm > 0), "the alarm of others is lost"
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")])
+def test_a_worker_is_named_that_hands_a_batch_over_and_has_not_quite_ended(error: Exception) -> None:
+    worker = FORKED.Process(target=signal.pause)
+    worker.start()
+    assert worker.pid is not None
+    Timer(1, os.kill, [worker.pid, signal.SIGSEGV]).start()
+    ended = pytest.raises(NoBatchError, match=r"^a process that loads crops was ended by SIGSEGV; ")
+    with ended, explained([worker], seconds=30):
+        raise error
 
 
 def test_no_rank_waits_for_a_rank_whose_worker_hangs(tmp_path: Path) -> None:
