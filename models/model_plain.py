@@ -201,23 +201,31 @@ class ModelPlain:
         results = {}
         for label, network in (("G", self.student), ("E", self.ema)):
             network.eval()
-            results[label] = evaluate(
-                Restorer(
-                    network,
-                    scale=self.options.scale,
-                    window_size=network.window_size,
-                    peak_bytes=partial(peak_bytes, network),
-                    name=f"the student ({label})",
-                ),
-                dataset,
-                border=judged_border(self.options.scale),
-                device=self.device,
-                batch_pixels=VALIDATION_PIXELS if self.device.type == "cuda" else 0,
-                threads=comparing_threads(self.device),
-                on_image=on_image if label == "E" else None,
+            restore = Restorer(
+                network,
+                scale=self.options.scale,
+                window_size=network.window_size,
+                peak_bytes=partial(peak_bytes, network),
+                name=f"the student ({label})",
             )
+            results[label] = self._evaluate(restore, dataset, on_image=on_image if label == "E" else None)
         self.student.train()
         return results
+
+    def validate_teacher(self, dataset: Dataset) -> list[ImageResult]:
+        """Evaluate the teacher, as it restores whole images, on one dataset."""
+        return self._evaluate(self.teacher_restore(), dataset, on_image=None)
+
+    def _evaluate(self, restore: Restore, dataset: Dataset, *, on_image: OnImage | None) -> list[ImageResult]:
+        return evaluate(
+            restore,
+            dataset,
+            border=judged_border(self.options.scale),
+            device=self.device,
+            batch_pixels=VALIDATION_PIXELS if self.device.type == "cuda" else 0,
+            threads=comparing_threads(self.device),
+            on_image=on_image,
+        )
 
     def parts(self) -> dict[str, nn.Module]:
         """The modules of a checkpoint, by KAIR's letters."""

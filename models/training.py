@@ -4,26 +4,25 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.inspect.cost import record_cost
 from models.inspect.feature_maps import record_feature_maps
 from models.inspect.panels import Panels
 from models.model_plain import ModelPlain
 from models.optimization import learning_rate
+from models.plan import doubts, plan
 from models.resume import save
-from models.select_network import describe
 from utils.evaluation.evaluate import Dataset, ImageResult
 from utils.evaluation.kept import Kept, Room
 from utils.imaging.io import write_image
 from utils.process import dist
 from utils.process.errors import NoBatchError, UserError
 from utils.process.interrupt import Interrupt, Interrupted
-from utils.process.machine import machine_name
 from utils.runs import checkpoints
 from utils.runs.environment import record_environment
 from utils.runs.progress import Progress
@@ -61,6 +60,7 @@ class Training:
         self.saved = self.timed = model.step
         self.record: Record | None = None  # the main process's, while it runs
         self.progress: Progress | None = None
+        self.overwhelming: set[str] = set()  # losses of which this has been said
         self.seconds = self.data_seconds = 0.0
 
     def run(self) -> None:
@@ -93,7 +93,9 @@ class Training:
         train = self.options.train
         try:
             self._log_start()
-            if self._validation_was_cut_off():
+            if self.model.step == 0:
+                self._judge_start()
+            elif self._validation_was_cut_off():
                 self._validate()
             while self.model.step < train.total_iter:
                 self._step()
@@ -121,42 +123,37 @@ class Training:
 
     def _validation_was_cut_off(self) -> bool:
         """Whether the run ended between saving this iteration and validating it."""
-        step = self.model.step
-        if step == 0 or not self._due(self.options.train.checkpoint_test):
+        if not self._due(self.options.train.checkpoint_test):
             return False
-        cut_off = self.record and self.record.forget_partial_validation(step, datasets=self.tests.keys())
+        cut_off = self.record and self.record.forget_partial_validation(self.model.step, datasets=self.tests.keys())
         return bool(dist.gather([cut_off])[0])
 
     def _log_start(self) -> None:
         options, model = self.options, self.model
         for note in options.notes:
             logger.info("%s", note)
-        for name, text in self._plan().items():
+        for name, text in plan(model, self.tests, n_images=self.n_images).items():
             logger.info("%-8s: %s", name, text)
+        for doubt in doubts(model):
+            logger.warning("%s", doubt)
         if model.step >= options.train.total_iter:
             total = f"{options.train.total_iter:,}"
             logger.info("nothing to train: iteration %s is reached, train.total_iter is %s", f"{model.step:,}", total)
         elif model.step:
             logger.info("continuing after iteration %s", f"{model.step:,}")
 
-    def _plan(self) -> dict[str, str]:
-        """What this run is about to do, in a line each."""
-        options, model, train = self.options, self.model, self.options.datasets.train
-        teacher = "none"
-        if model.teacher:
-            how = "answers are stored" if options.train.teacher == "stored" else "asked in each iteration"
-            teacher = f"{describe(cast(nn.Module, model.teacher.network))}, {options.path.pretrained_netTeacher}, {how}"
-        crop = train.H_size // options.scale
-        tests = ", ".join(f"{name} ({len(dataset):,} test images)" for name, dataset in self.tests.items())
-        batch = f"{train.dataloader_batch_size} crops of {crop}x{crop} a step"
-        start = f"iteration {model.step:,}" if model.step else options.path.pretrained_netG or "random weights"
-        return {
-            "task": f"{options.task} in {options.task_folder}, {describe_device(model.device)}",
-            "student": f"{describe(model.student)}, from {start}",
-            "teacher": teacher,
-            "losses": str(model.objective),
-            "data": f"{train.name}: {self.n_images:,} training images in {train.place}, {batch}; tests: {tests}",
-        }
+    def _judge_start(self) -> None:
+        """Validate what the iterations to come are to be compared with: the teacher, and weights that are given."""
+        if self.model.teacher and self.tests:
+            name, dataset = next(iter(self.tests.items()))
+            with self.interrupt.immediate():
+                results = self.model.validate_teacher(dataset)
+            if self.record:
+                self.record.teacher(name, results)
+        if self.options.path.pretrained_netG:
+            self._validate()
+        if self.record and (sentence := self.record.poor_teacher()):
+            logger.warning("%s", sentence)
 
     def _due(self, every: int) -> bool:
         return self.model.step % every == 0 or self.model.step == self.options.train.total_iter
@@ -196,7 +193,7 @@ class Training:
         return batch
 
     def _epoch(self, step: int) -> int:
-        return (step - 1) * self.options.datasets.train.dataloader_batch_size // self.n_images
+        return max(step - 1, 0) * self.options.datasets.train.dataloader_batch_size // self.n_images
 
     def _log_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Record the means over the processes."""
@@ -207,9 +204,21 @@ class Training:
             lr = learning_rate(self.options.train, step)
             times = {"seconds": self.seconds, "data_seconds": self.data_seconds}
             pace = self.progress.tell(step=step, **times) if self.progress else ""
+            self._tell_of_overwhelming(named)
             self.record.losses(named, epoch=self._epoch(step), step=step, lr=lr, beside=pace)
             self.record.time(step=step, **times)
             self.timed = step
+
+    def _tell_of_overwhelming(self, losses: Mapping[str, float]) -> None:
+        """Say once of each loss that it counts far more than the ground truth."""
+        for name, times in self.model.objective.overwhelming(losses, self.model.step).items():
+            if name not in self.overwhelming:
+                self.overwhelming.add(name)
+                logger.warning(
+                    "%s counts %s times as much as l_g_L1: lower its weight, or set train.balance_losses",
+                    name,
+                    f"{times:,.0f}",
+                )
 
     def _report_skipped(self) -> list[int]:
         """Record the iterations that are known by now to have been skipped; which they are.
@@ -277,9 +286,3 @@ class Training:
         if count is not None:  # none after this iteration counts: they were passed over when the run was resumed
             saved = [step for step in checkpoints.complete(folder) if step <= self.model.step]
             checkpoints.delete_others(folder, {*saved[-count:], self._best()})
-
-
-def describe_device(device: torch.device) -> str:
-    """`2 processes on NVIDIA H100`, `1 process on Intel Xeon, 2 threads`."""
-    count = dist.world_size()
-    return f"{count} process{'es' if count > 1 else ''} on {machine_name(device)}"

@@ -8,6 +8,7 @@ from torch import Tensor
 from models.distillation.features import StudentSignal, TeacherSignal
 from models.distillation.terms import IMAGES, TRANSLATED_FEATURES, Term
 
+MOST = 100  # published weights come to some tens of l_g_L1
 TINY = 1e-12  # keeps a loss that is 0 from being divided by
 
 
@@ -76,6 +77,15 @@ class Objective:
             sizes = self.mean_over_processes(torch.stack(list(losses.values())).detach())
             weighted = weighted * (sizes[0] / sizes.clamp_min(TINY))  # the first is l_g_L1
         return losses | {"G_loss": weighted.sum()}
+
+    def overwhelming(self, losses: Mapping[str, float], step: int) -> dict[str, float]:
+        """Those of the losses of iteration `step` that count more than `MOST` times l_g_L1, and how many times."""
+        active = self.active(step)
+        if self.mean_over_processes or "l_g_L1" not in active:
+            return {}
+        counts = {name: term.weight_at(step) * losses[name] for name, term in active.items()}
+        truth = max(counts["l_g_L1"], TINY)
+        return {name: count / truth for name, count in counts.items() if count > MOST * truth}
 
     def __str__(self) -> str:
         def describe(name: str, term: Term) -> str:

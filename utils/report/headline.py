@@ -21,11 +21,11 @@ def headline(of: Comparison) -> str:
         for method, judged in of.judgements(problems)
     ]
     scored.sort(key=lambda of_method: of_method[0], reverse=True)
-    (value, method, judged), *others = scored
+    (value, method, _), *others = scored
     text = formatted({KEY: value})
     (label, figure), *_ = text.items()
     if others:
-        lead = lead_sentence(judged, others[0])
+        lead = lead_sentence(scored[0], others[0], reference=of.methods[0])
         return f"{method.name} has the best {label}, {figure} dB on {where}: {lead} {taken(scored[:2])}."
     means = baseline_means(of, problems)
     lead = ""
@@ -35,15 +35,23 @@ def headline(of: Comparison) -> str:
     return f"{method.name} has a {label} of {figure} dB on {where}{lead} {taken(scored)}."
 
 
-def lead_sentence(judged: Sequence[Judged], second: Scored) -> str:
-    """`0.016 dB above A_*, the next (...)`, with the interval and what it means, or that there is none."""
-    _, method, reference = second
-    mean, ends = with_interval(KEY, judged, reference)
-    of = basis(judged, reference)
+def lead_sentence(first: Scored, second: Scored, *, reference: Method) -> str:
+    """`0.016 dB above A_*, the next (...)`, with the interval and what it means, or that there is none.
+
+    Args:
+        reference: the method whose differences to the others the report's table shows; the interval is the same.
+    """
+    (_, best, judged), (_, method, others) = first, second
+    if best is reference:
+        mean, ends = with_interval(KEY, others, judged)
+        mean, ends = -mean, tuple(-end for end in reversed(ends))
+    else:
+        mean, ends = with_interval(KEY, judged, others)
+    of = basis(judged, others)
     if ends:
         low, high = (f"{value:+.{FIGURES[KEY]}f}" for value in ends)
         sure = "" if ends[0] > 0 else ", which holds zero: not shown to be better"
-        alone = " over images alone" if len(judged[0].runs) == len(reference[0].runs) == 1 else ""
+        alone = " over images alone" if len(judged[0].runs) == len(others[0].runs) == 1 else ""
         of = f"{of}: {LEVEL:.0%} interval{alone} {low} to {high} dB{sure}"
     return f"{mean:.{FIGURES[KEY]}f} dB above {method.name}, the next ({of}),"
 

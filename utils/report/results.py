@@ -1,8 +1,9 @@
 """The tables of a report, as rows of text for Markdown and HTML alike."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -10,11 +11,13 @@ from utils.evaluation.evaluate import average, compare
 from utils.imaging.tensors import to_tensor
 from utils.report.bootstrap import MIN_IMAGES, interval, run_means
 from utils.report.problems import Problem, Setting, baseline_image, hr_image, missing_image
-from utils.report.tasks import Judged, Method
+from utils.report.tasks import Judged, Method, all_tasks
 from utils.report.tested import NONE
 from utils.tables import LABELS, formatted
 
 Rows = list[dict[str, str]]
+Row = tuple[str, dict[str, np.ndarray], dict[str, str]]  # a method's name, its figures by run, and what the runs were
+Landmark = Literal["start", "teacher"]  # an attribute of `Task`
 FIGURES = {"psnr_y": 3, "ssim_y": 4, "psnr": 3, "ssim": 4}  # each with the decimals that its differences are shown with
 
 
@@ -113,18 +116,16 @@ def missing_baselines(of: Comparison) -> list[str]:
 
 
 def figure_rows(of: Comparison) -> Rows:
-    """PSNR in dB and SSIM, on Y and in RGB: baseline and each method on each test set, and the spread of its runs.
+    """PSNR in dB and SSIM, on Y and in RGB, of baseline, start, methods with the spread of their runs, and teacher.
 
-    The best of each column and test set is in Markdown's bold.
+    The best of each column and test set is in Markdown's bold; a teacher does not compete.
     """
     rows: Rows = []
     for scope, problems in of.scopes():
         shown = of.judgements(problems)
-        values: list[tuple[str, dict[str, np.ndarray], dict[str, str]]] = []
-        means = baseline_means(of, problems)
-        if shown and means:
-            one_run = {key: np.array([value]) for key, value in means.items()}
-            values.append((of.setting.baseline, one_run, {"manual_seed": NONE, "iterations": NONE}))
+        if not shown:
+            continue
+        values = fixed_rows(of, problems)
         for method, judged in shown:
             of_runs = {key: run_means([of_set.figures[key] for of_set in judged]) for key in FIGURES}
             first = judged[0]
@@ -136,7 +137,44 @@ def figure_rows(of: Comparison) -> Rows:
         cells = marked([figure_cells(of_runs) for _, of_runs, _ in values])
         for (name, _, runs), of_row in zip(values, cells, strict=True):
             rows.append({"test set": scope, "method": name, **of_row, **runs})
+        rows += [
+            {"test set": scope, "method": name, **figure_cells(figures), **runs}
+            for name, figures, runs in landmark_rows(of, problems, "teacher")
+        ]
     return rows
+
+
+def fixed_rows(of: Comparison, problems: Sequence[Problem]) -> list[Row]:
+    """What the methods are measured by: the baseline, and the weights that they began with."""
+    means = baseline_means(of, problems)
+    baseline = [(of.setting.baseline, one_run(means), {"manual_seed": NONE, "iterations": NONE})] if means else []
+    return [*baseline, *landmark_rows(of, problems, "start")]
+
+
+def landmark_rows(of: Comparison, problems: Sequence[Problem], kind: Landmark) -> list[Row]:
+    """The starts or the teachers of the methods on some test sets, equal ones once, named where they are several."""
+    found: dict[tuple[float, ...], list[str]] = {}
+    for method in of.methods:
+        for task in all_tasks([method]):
+            judged = [v for problem in problems for v in getattr(task, kind) if v.problem == problem]
+            if len(judged) == len(problems):
+                means = [average(of_set.results) for of_set in judged]
+                names = found.setdefault(tuple(float(np.mean([m[key] for m in means])) for key in FIGURES), [])
+                names += [] if method.name in names else [method.name]
+    runs = {"manual_seed": NONE, "iterations": "0" if kind == "start" else NONE}
+    return [
+        (
+            kind if len(found) == 1 else f"{kind} of {', '.join(names)}",
+            one_run(dict(zip(FIGURES, means, strict=True))),
+            runs,
+        )
+        for means, names in found.items()
+    ]
+
+
+def one_run(means: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Figures as those of a method's only run."""
+    return {key: np.array([means[key]]) for key in FIGURES}
 
 
 def baseline_means(of: Comparison, problems: Sequence[Problem]) -> dict[str, float]:

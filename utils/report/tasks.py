@@ -7,7 +7,7 @@ Shapes: R runs of one method, N images of one test set.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,17 +97,30 @@ class Task:
     @cached_property
     def validations(self) -> list[Validation]:
         """Those of the averaged weights, E, in the order of the iterations."""
+        return self._validations(lambda record: record.get("weights") == "E" and record["iter"] > 0)
+
+    @cached_property
+    def start(self) -> list[Validation]:
+        """Those of the weights that it began with, where they were given."""
+        return self._validations(lambda record: record.get("weights") == "E" and record["iter"] == 0)
+
+    @cached_property
+    def teacher(self) -> list[Validation]:
+        """That of its teacher, where it has one."""
+        return self._validations(lambda record: record["kind"] == "teacher")
+
+    def _validations(self, wanted: Callable[[dict[str, Any]], bool]) -> list[Validation]:
         validations = []
-        for record in self.metrics:
-            if record.get("weights") == "E":
-                results = [ImageResult(**image) for image in record["images"]]
-                problem = problem_of(setting_of_task(self.options, record["dataset"]), record["dataset"], results)
-                validations.append(Validation(record["iter"], problem, results, record["psnr_y"]))
+        for record in filter(wanted, self.metrics):
+            results = [ImageResult(**image) for image in record["images"]]
+            problem = problem_of(setting_of_task(self.options, record["dataset"]), record["dataset"], results)
+            validations.append(Validation(record["iter"], problem, results, record["psnr_y"]))
         return validations
 
     def psnr_y(self, problem: Problem) -> Points:
         """PSNR on Y in dB over the iterations."""
-        return [(of_it.iteration, of_it.psnr_y) for of_it in self.validations if of_it.problem == problem]
+        judged = [of_it for of_it in [*self.start, *self.validations] if of_it.problem == problem]
+        return [(of_it.iteration, of_it.psnr_y) for of_it in judged]
 
     def over_time(self, points: Points) -> Points:
         """Points over iterations as points over seconds of training; those whose time is not recorded are left out."""

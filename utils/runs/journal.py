@@ -39,6 +39,8 @@ class Metrics(Line):
             Losses.model_validate(found)
         elif self.kind == "test":
             Test.model_validate(found)
+        elif self.kind == "teacher":
+            Judgement.model_validate(found)
         elif self.kind != "skipped" or not isinstance(found.get("crops"), list):
             raise ValueError("no such kind")
         return self
@@ -76,12 +78,17 @@ class Image(Figures):
     label: str | None = None
 
 
-class Test(Figures):
-    """What a line of kind "test" has: the means, and the figures that they are of."""
+class Judgement(Figures):
+    """What a line of kind "teacher" has: the means over a test set, and the figures that they are of."""
 
     dataset: str
-    weights: str
     images: list[Image]
+
+
+class Test(Judgement):
+    """What a line of kind "test" has, of the student."""
+
+    weights: str
 
 
 LINES: dict[str, type[Line]] = {"metrics": Metrics, "timing": Timing}

@@ -50,9 +50,10 @@ class Record:
             made = changes(path, options, step=step) if step and path.exists() else []
             checkpoints.list_kair(options.models_folder)
             options.save(path)
+        last = step or -1  # one that begins anew judges its start anew, too
         for journal in (self.metrics, self.timing):
-            journal.keep(lambda record: record["iter"] <= step)
-        keep_log(self.log_path, lambda iteration, _: iteration <= step)
+            journal.keep(lambda record: record["iter"] <= last)
+        keep_log(self.log_path, lambda iteration, _: iteration <= last)
         self.log = log_to_file(self.log_path)
         for change in made:
             logger.info("%s", change)
@@ -118,6 +119,27 @@ class Record:
             self.metrics.write(record | means[label] | {"images": [asdict(result) for result in of_label]})
             named = {f"{name} {label}": mean for name, mean in means[label].items()}
             self.board.figures(named, group=dataset, step=step)
+
+    def teacher(self, dataset: str, results: Sequence[ImageResult]) -> None:
+        """Write what the teacher makes of a test set, which no iteration changes."""
+        means = average(results)
+        logger.info("%-8s: %.2f dB on %s, on Y %.2f dB", "teacher", means["psnr"], dataset, means["psnr_y"])
+        record = {"kind": "teacher", "iter": 0, "dataset": dataset}
+        self.metrics.write(record | means | {"images": [asdict(result) for result in results]})
+
+    def poor_teacher(self) -> str | None:
+        """What to say if the student that a run starts from is better than its teacher."""
+        records = self.metrics.read()
+        teacher = next((record for record in records if record["kind"] == "teacher"), None)
+        starts = [record for record in records if (record["iter"], record.get("weights")) == (0, "E")]
+        for start in starts:
+            if teacher and start["dataset"] == teacher["dataset"] and start["psnr_y"] > teacher["psnr_y"]:
+                dataset, student_dB, teacher_dB = start["dataset"], start["psnr_y"], teacher["psnr_y"]
+                return (
+                    f"on {dataset}, the student starts with {student_dB:.2f} dB (Y) and its teacher has only "
+                    f"{teacher_dB:.2f} dB: the student may lose by learning from it"
+                )
+        return None
 
     def pictures(self, pictures: Mapping[str, np.ndarray], *, step: int) -> None:
         """Show pictures, (H, W, 3) uint8, on TensorBoard."""
