@@ -105,7 +105,8 @@ class Training:
                     self._validate()
         except (Interrupted, NoBatchError):
             self._save()
-            logger.info("stopped after iteration %s of %s, which is saved", f"{self.model.step:,}", self.options.task)
+            if step := self.model.step:
+                logger.info("stopped after iteration %s of %s, which is saved", f"{step:,}", self.options.task)
             raise
         logger.info("done: iteration %s of %s", f"{self.model.step:,}", self.options.task)
 
@@ -135,7 +136,7 @@ class Training:
         for name, text in plan(model, self.tests, n_images=self.n_images).items():
             logger.info("%-8s: %s", name, text)
         for doubt in doubts(model):
-            logger.warning("%s", doubt)
+            logger.info("%s", doubt)
         if model.step >= options.train.total_iter:
             total = f"{options.train.total_iter:,}"
             logger.info("nothing to train: iteration %s is reached, train.total_iter is %s", f"{model.step:,}", total)

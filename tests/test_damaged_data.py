@@ -97,8 +97,8 @@ def test_one_error_names_every_bad_image_and_no_good_one_before_anything_is_made
     before = sorted(tmp_path.iterdir())
     with pytest.raises(SystemExit, match="2"):
         train_here(monkeypatch, "--opt", file)
-    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    named = [problem.split(": ", 1) for problem in error.removeprefix("error: ").split("; ")]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    named = [error.removeprefix("error: ").split(": ", 1) for error in errors]
     problems = {Path(path).name: reason for path, reason in named}
     assert problems.keys() == REFUSED.keys()
     for name, (_, reason) in REFUSED.items():
@@ -110,7 +110,7 @@ def test_the_test_script_names_every_bad_image(spoilt: Path) -> None:
     with pytest.raises(UserError) as caught:
         define_task_images(DENOISING, folder_lq=None, folder_gt=spoilt)
     assert sorted(REFUSED) == sorted(
-        problem.removeprefix(f"{spoilt}/").partition(": ")[0] for problem in str(caught.value).split("; ")
+        problem.removeprefix(f"{spoilt}/").partition(": ")[0] for problem in str(caught.value).splitlines()
     )
 
 
@@ -125,7 +125,7 @@ def test_bad_lr_images_and_test_images_are_in_the_same_error(raw_options: dict[s
     with pytest.raises(UserError) as caught:
         check_experiments([Options.model_validate(raw_options)])
     assert str(caught.value) == (
-        f"{lr}/0003x4.png: cannot be read as an image; {other}/0.png: 64x19 pixels are too few for SSIM, which needs 20"
+        f"{lr}/0003x4.png: cannot be read as an image\n{other}/0.png: 64x19 pixels are too few for SSIM, which needs 20"
     )
 
 

@@ -111,7 +111,7 @@ class TestFolders:
         with pytest.raises(UserError) as caught:
             pair_images(hr, lr, scale=4)
         assert str(caught.value) == (
-            f"HR images in {hr} without a partner: h0, h1, h2, h3, h4 and 2 more; "
+            f"HR images in {hr} without a partner: h0, h1, h2, h3, h4 and 2 more\n"
             f"LR images in {lr} without a partner: l1x2, sub/l0"
         )
 

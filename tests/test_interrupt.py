@@ -17,7 +17,7 @@ from utils.runs import checkpoints
 
 pytestmark = pytest.mark.slow
 
-ENDED = "interrupted; the same command goes on from what is saved"
+ENDED = "interrupted; the same command goes on, or begins again where nothing is saved yet"
 
 
 @pytest.fixture(scope="module")

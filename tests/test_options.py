@@ -470,11 +470,20 @@ def test_all_that_is_missing_is_named_once(write: Write, tmp_path: Path) -> None
     second = write({"task": "second", **folders, **weights}, name="second.json")
     with pytest.raises(UserError) as caught:
         load_all([first, second])
-    assert str(caught.value).split("; ")[:-1] == [
+    assert str(caught.value).splitlines() == [
         f"{first}: datasets.train.dataroot_H: there is no folder {gone}/HR",
         f"{first}: datasets.test.dataroot_L: there is no folder {gone}/LR",
         f"{second}: path.pretrained_netTeacher: there is no file {gone}.pth",
+        "  python -m data.download fetches DIV2K, Set5 and others",
+        "  python -m model_zoo.download fetches official weights",
     ]
+
+
+def test_of_a_misspelt_file_the_nearest_is_named(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "DAT_light_x4.pth").touch()
+    wrong = {"path.pretrained_netTeacher": f"{tmp_path}/DAT-light-x4.pth", "train.distillation_type": "response"}
+    with pytest.raises(UserError, match=rf"DAT-light-x4\.pth \(there is {tmp_path}/DAT_light_x4\.pth\)"):
+        load_all([write(wrong)])
 
 
 def test_a_teacher_that_is_not_used_may_be_missing(write: Write, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_the_tables_hold_the_methods_their_spread_and_the_differences(runs: Path
     values = np.array([last_psnr_y(runs / task) for task in TASKS])
     means = values.mean(axis=1)
     assert [(row["method"], row["manual_seed"]) for row in figures] == [
-        ("bicubic", "-"), ("alone_seed*", "0, 1"), ("feature", "0"),
+        ("bicubic", "-"), ("alone_seed*", "0, 1"), ("feature", "0"), ("teacher", "-"),
     ]  # fmt: skip
     assert plain(figures[0]["PSNR_Y"]) == f"{bicubic_psnr_y(runs.parent / 'HR'):.2f}"
     assert plain(figures[1]["PSNR_Y"]) == f"{means[:2].mean():.2f} ± {abs(means[0] - means[1]) / 2**0.5:.3f}"
@@ -148,7 +148,7 @@ def test_a_task_before_its_first_validation_is_reported_beside_others(runs: Path
     (running / "options.json").write_text(json.dumps(options | {"task": "running", "n_channels": 3}))
     page, text = make_report(tmp_path / "report", running, runs / "feature", running)
     figures, _, cost = tables(text)
-    assert [row["method"] for row in figures] == ["bicubic", "feature"]
+    assert [row["method"] for row in figures] == ["bicubic", "feature", "teacher"]
     assert [row["iterations"] for row in cost] == ["3 of 10", "10"]
     assert "running: iteration 3 of 10" in page
     page, text = make_report(tmp_path / "report", running)
@@ -177,7 +177,7 @@ def test_tasks_of_one_name_are_told_apart_by_their_folders(runs: Path, tmp_path:
     page, text = make_report(tmp_path / "report", after, before)
     names = [f"feature ({folder})" for folder in (after, before)]
     figures, _, cost = tables(text)
-    assert [row["method"] for row in figures] == ["bicubic", *names]
+    assert [row["method"] for row in figures] == ["bicubic", *names, "teacher"]
     assert [row["task"] for row in cost] == names
     assert all(f"<summary>{name}: iteration 10</summary>" in page for name in names)
     files = {path.name for path in (tmp_path / "report" / "figures").glob("*_before*.png")}

@@ -202,9 +202,9 @@ def test_several_test_sets_have_a_mean(runs: Path, tmp_path: Path) -> None:
     _, text = make_report(tmp_path / "report", first, other)
     figures, differences, *_ = tables(text)
     last = "mean of 2 sets"
-    assert [row["test set"] for row in figures] == [*["toy_test"] * 3, *["second_test"] * 3, *[last] * 3]
-    assert figures[-3]["PSNR_Y"] == figures[0]["PSNR_Y"]
-    assert plain(figures[-1]["PSNR_Y"]) == f"{np.mean(last_psnr_y(runs / 'feature')) + 1.5:.2f}"
+    assert [row["test set"] for row in figures] == [*["toy_test"] * 4, *["second_test"] * 4, *[last] * 4]
+    assert figures[-4]["PSNR_Y"] == figures[0]["PSNR_Y"]
+    assert plain(figures[-2]["PSNR_Y"]) == f"{np.mean(last_psnr_y(runs / 'feature')) + 1.5:.2f}"
     assert [(row["test set"], row["over"]) for row in differences] == [
         ("toy_test", "6 images, one run"), ("second_test", "6 images, one run"), (last, "12 images, one run"),
     ]  # fmt: skip

@@ -24,7 +24,7 @@ from utils.process.errors import UserError
 from utils.process.machine import cores
 
 read_rgb = partial(read_image, channels=3)
-NAMED = 30  # refused images that an error names in full
+NAMED = 15  # images with the same problem that have a line each
 
 
 class Demand(NamedTuple):
@@ -68,8 +68,8 @@ def check_images(wanted: Iterable[Demand]) -> None:
     """Read the images, shared out over the processes, on the cores of each.
 
     Raises:
-        UserError: images cannot be read or are too small, on every process; all are named, or of very many the first
-            of each kind.
+        UserError: images cannot be read or are too small, on every process; all are named, or of many the first of
+            each kind.
     """
     share = list(dict.fromkeys(wanted))[dist.rank() :: dist.world_size()]
     bar = tqdm(
@@ -82,17 +82,19 @@ def check_images(wanted: Iterable[Demand]) -> None:
             bar.update()
     problems = dist.gather(problems)
     if problems:
-        raise UserError(describe(sorted(set(problems))))
+        raise UserError(*describe(set(problems)))
 
 
-def describe(problems: Sequence[Problem]) -> str:
-    """All problems, or where they are very many, for each kind the first images and how many more there are."""
-    if len(problems) <= NAMED:
-        return "; ".join(map(str, problems))
-    paths_of: dict[str, list[str]] = {}
-    for problem in problems:
-        paths_of.setdefault(problem.kind, []).append(str(problem.path))
-    return "; ".join(f"{kind}: {shorten(paths)}" for kind, paths in sorted(paths_of.items()))
+def describe(problems: Iterable[Problem]) -> Iterator[str]:
+    """Each problem, or where many images have the same, the first of them and how many more there are."""
+    alike: dict[str, list[Problem]] = {}
+    for problem in sorted(problems):
+        alike.setdefault(problem.kind, []).append(problem)
+    for kind, of_kind in sorted(alike.items()):
+        if len(of_kind) <= NAMED:
+            yield from map(str, of_kind)
+        else:
+            yield f"{kind}: {shorten(str(problem.path) for problem in of_kind)}"
 
 
 def problem_of(demand: Demand) -> Problem | None:

@@ -49,7 +49,7 @@ def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
         if names
     ]
     if problems:
-        raise UserError("; ".join(problems))
+        raise UserError(*problems)
     pairs = [Pair(path, images_L[name]) for name, path in images_H.items()]
     check_scale(pairs, scale=scale)
     return pairs

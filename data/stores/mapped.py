@@ -114,7 +114,7 @@ class ImageStore:
         if problems:
             partial.unlink(missing_ok=True)
             marks.unlink(missing_ok=True)
-            raise UserError("; ".join(problems))
+            raise UserError(*problems)
         os.fsync(file.fileno())
         partial.replace(self.path)
         marks.unlink(missing_ok=True)

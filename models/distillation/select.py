@@ -56,8 +56,12 @@ def define_pairs(
     """
     if teacher is None or not objective.compares_features:
         return []
-    if not teacher.feature_dims:
-        raise UserError("netTeacher.features: no module is named, so there is nothing to compare")
+    if isinstance(teacher, SpandrelTeacher) and not teacher.taps:
+        parts = ", ".join(name for name, _ in teacher.network.named_children())
+        raise UserError(
+            f"netTeacher.features: names no module whose output is to be compared; the teacher has {parts} and what is "
+            "in them, such as layers.0.blocks.4 (docs/distillation.md)"
+        )
     pairs: FeaturePairs | None = options.train.feature_pairs
     if pairs is None:
         return relative_pairs(student=len(student.feature_dims), teacher=len(teacher.feature_dims))

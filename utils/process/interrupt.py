@@ -37,7 +37,7 @@ class Interrupt:
             signal.signal(number, handler)
         lost_one_that_was_faster = self.requested and isinstance(error, LostProcessError)
         if isinstance(error, Interrupted) or lost_one_that_was_faster:
-            tell("interrupted; the same command goes on from what is saved")
+            tell("interrupted; the same command goes on, or begins again where nothing is saved yet")
             raise SystemExit(0) from None
 
     def _request(self, number: int, frame: FrameType | None) -> None:

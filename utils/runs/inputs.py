@@ -1,6 +1,7 @@
 """The option files of one command: read, checked, and their weights and images looked for, before torch is loaded."""
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from utils.process.errors import UserError
 from utils.runs import checkpoints
 from utils.runs.variants import Variant
 
-FETCH = "python -m data.download fetches DIV2K, Set5 and others, python -m model_zoo.download official weights"
+FETCH_IMAGES = "python -m data.download fetches DIV2K, Set5 and others"
+FETCH_WEIGHTS = "python -m model_zoo.download fetches official weights"
 
 
 def load_all(
@@ -23,6 +25,7 @@ def load_all(
     """
     loaded: list[Options] = []
     missing: dict[str, str] = {}
+    hints: set[str] = set()
     for path, variant in product(paths, variants):
         options = load(path, [*overrides, *variant.overrides])
         options = options.renamed(options.task + variant.suffix)
@@ -32,15 +35,23 @@ def load_all(
         for key, weights in weights_of(options).items():
             file = Path(weights)
             if not file.is_file() and not any(folder in file.resolve().parents for folder in earlier):
-                missing.setdefault(weights, f"{path}: {key}: there is no file {weights}")
+                missing.setdefault(weights, f"{path}: {key}: there is no file {weights}{nearest(file)}")
+                hints.add(FETCH_WEIGHTS)
         for key, folder in image_folders(options):
             if not folder.exists():
-                missing.setdefault(str(folder), f"{path}: {key}: there is no folder {folder}")
+                missing.setdefault(str(folder), f"{path}: {key}: there is no folder {folder}{nearest(folder)}")
+                hints.add(FETCH_IMAGES)
         loaded.append(options)
     if missing:
-        hint = [BACKSLASH] if any(map(has_single_backslash, paths)) else []
-        raise UserError("; ".join([*missing.values(), *hint, FETCH]))
+        hints |= {BACKSLASH} if any(map(has_single_backslash, paths)) else set()
+        raise UserError(*missing.values(), *(f"  {hint}" for hint in sorted(hints)))
     return loaded
+
+
+def nearest(path: Path) -> str:
+    """` (there is NAME)`, of what its folder has instead of a path, or nothing if no name there is like it."""
+    there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    return "".join(f" (there is {path.with_name(name)})" for name in get_close_matches(path.name, there, n=1))
 
 
 def weights_of(options: Options) -> dict[str, str]:
