@@ -13,9 +13,9 @@ from torch import Tensor
 from models.inspect.cost import record_cost
 from models.inspect.feature_maps import record_feature_maps
 from models.inspect.panels import Panels
+from models.inspect.plan import doubts, plan
 from models.model_plain import ModelPlain
 from models.optimization import learning_rate
-from models.plan import doubts, plan
 from models.resume import save
 from utils.evaluation.evaluate import Dataset, ImageResult
 from utils.evaluation.kept import Kept, Room

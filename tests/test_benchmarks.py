@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_benchmarks_run_on_tiny_shapes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--tiny", "--rounds", "1"])

@@ -70,6 +70,7 @@ def test_only_a_first_save_that_was_cut_off_lets_a_task_start_anew(tmp_path: Pat
         checkpoints.newest(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_nothing_that_was_saved(tmp_path: Path) -> None:
     run = Run(tmp_path, path={"root": str(tmp_path / "disk")}, train={"total_iter": 20})
     run.finish()
@@ -91,6 +92,7 @@ def test_a_full_disk_costs_nothing_that_was_saved(tmp_path: Path) -> None:
         assert expected.differences(run.results()) == []
 
 
+@pytest.mark.slow
 def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     too_fast = {"G_optimizer_lr": 0.02, "E_decay": 0.0}
     kept = {"checkpoint_save": 4, "checkpoint_test": 3, "checkpoint_keep_last": 1, "checkpoint_keep_best": "psnr_y"}

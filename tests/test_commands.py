@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert len(written.splitlines()) <= 16
     (folder / "my.json").write_text(written)
-    for images in ("my/images", "my/test_images"):
+    for images in ("my/images", "my/test_images", "my/small_images"):
         write_images(folder / images)
     for number in range(2):
         write_image(folder / f"testsets/Set5/HR/{number}.png", make_image(48, 64, seed=number))
@@ -131,6 +131,7 @@ def toy(command: str) -> str:
     return command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_documents_runs(command: str, trained: Path) -> None:
     run_in(trained, toy(command))

@@ -85,6 +85,7 @@ def spoilt(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dataset", "cache"), [("train", "memmap"), ("train", "none"), ("test", "memmap")])
 def test_one_error_names_every_bad_image_and_no_good_one_before_anything_is_made(  # noqa: PLR0917
     dataset: str, cache: str, spoilt: Path, raw_options: dict[str, Any], tmp_path: Path,
@@ -185,6 +186,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     for name in ("A/a.png", "A/b.png", "B/a.png", "B/sub/b.png"):
         write_image(tmp_path / name, PICTURE)

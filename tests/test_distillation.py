@@ -56,6 +56,7 @@ class Fake(nn.Module):
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "response", "feature"])
 def test_losses_of_six_steps_are_the_golden_ones(kind: str) -> None:
     golden = json.loads((GOLDEN / "training_losses.json").read_text())[0]

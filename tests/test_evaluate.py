@@ -219,6 +219,7 @@ def briefly_trained(images: SRImages) -> SwinIR:
     return network.eval()
 
 
+@pytest.mark.slow
 def test_tiles_leave_no_seams_in_a_real_image(shared: Callable[[str], Path]) -> None:
     set5 = shared("testsets/Set5")
     images = SRImages(pair_images(set5 / "HR", set5 / "LR_bicubic" / "X4", scale=4), scale=4, channels=3)

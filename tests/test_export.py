@@ -85,6 +85,7 @@ def onnx_restored(path: Path, image: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(restored)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_form_restores_as_the_network_does(variant: str, run: Callable[..., str], tmp_path: Path) -> None:
@@ -128,6 +129,7 @@ def test_half_the_size_restores_nearly_the_same(run: Callable[..., str], tmp_pat
     torch.testing.assert_close(opened.model(image), halved(image), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_student_of_the_study_is_exported() -> None:
     network = fill_(SwinIR_Student(upscale=4, upsampler="pixelshuffle", mlp_ratio=2), seed=1).eval()
@@ -225,6 +227,7 @@ def test_the_option_file_tells_the_range_that_the_weights_do_not_show(
     assert torch.equal(opened(lr_image), network.eval()(lr_image))
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_card_work(
     task_checkpoint: Path, run: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +298,7 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_exactly_the_files_of_the_export_are_uploaded(hub: str, run: Callable[..., str], tmp_path: Path) -> None:
     saved(TINY, tmp_path / "net.pth")
     out = tmp_path / "out"

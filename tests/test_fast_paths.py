@@ -64,6 +64,7 @@ def test_restoring_in_parts_leaves_the_features_alone() -> None:
         torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compiled_steps_are_the_plain_ones(raw_options: dict[str, Any], tmp_path: Path) -> None:
     raw_options["netG"] |= {"depths": [1], "num_heads": [2], "drop_path_rate": 0}

@@ -71,6 +71,7 @@ def two_folders(tmp_path: Path) -> list[str]:
 
 
 class TestSeveralFolders:
+    @pytest.mark.slow
     def test_they_are_one_dataset_whose_results_are_told_apart(
         self, train: Train, two_folders: list[str], tmp_path: Path
     ) -> None:
@@ -153,6 +154,7 @@ def write_pairs(
     return hr, lr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rename",
     [

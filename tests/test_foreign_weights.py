@@ -186,9 +186,13 @@ def test_a_teacher_whose_answer_is_not_finite_leaves_no_black_images(
     weights["conv_before_upsample.0.bias"].fill_(3e38)
     torch.save(weights, tmp_path / "teacher.pth")
     file = taught(tmp_path / "teacher.pth", **TINY)
-    line = refusal(capsys, lambda: train_here(monkeypatch, "--opt", file))
-    assert "x4.png: the teacher" in line
-    assert line.endswith("answers with numbers that are infinite or NaN")
+    with pytest.raises(SystemExit, match="2"):
+        train_here(monkeypatch, "--opt", file)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 5
+    for line in lines:
+        assert "x4.png: the teacher" in line
+        assert line.endswith("answers with numbers that are infinite or NaN")
     assert not list(tmp_path.rglob("*teacher*.u8"))
 
 

@@ -68,6 +68,7 @@ def checks(_: Day, deadline: float) -> Iterator[Check]:
     yield "never reached", fail
 
 
+@pytest.mark.slow
 def test_what_fails_is_a_row_and_what_hangs_is_killed_at_the_deadline(tmp_path: Path) -> None:
     results = Results(tmp_path / "results.json")
     run_phase("toy", checks, day(tmp_path), seconds=45, results=results)

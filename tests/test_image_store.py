@@ -1,6 +1,7 @@
 """The decoded-image store: the pixels of the files, kept, rebuilt when they change, and built by one process only."""
 
 import fcntl
+import logging
 import multiprocessing
 import os
 import pickle
@@ -14,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.stores import mapped
 from data.stores.mapped import ImageStore, decoded, locked
 from tests.conftest import ROOT, make_image
 from utils.imaging.io import read_image, write_image
+from utils.process import terminal
 from utils.process.errors import UserError
 
 
@@ -53,6 +56,19 @@ def test_it_is_built_once_and_again_when_a_file_changes(files: list[Path], tmp_p
     assert [path.name for path in (tmp_path / "stores").iterdir()] == [changed.path.name]
 
 
+@pytest.mark.parametrize(("seconds", "lines"), [(0, 6), (3600, 0)])
+def test_without_a_terminal_the_log_says_from_time_to_time_how_far_it_is(  # noqa: PLR0917
+    seconds: int, lines: int, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(terminal, "EVERY", seconds)
+    caplog.set_level(logging.INFO)
+    open_store(files, tmp_path / "stores")
+    said = [record.getMessage() for record in caplog.records if "making" not in record.getMessage()]
+    expected = [f"HR-x4: {count} of 5 images, about 0:00:00 to go" for count in range(1, 6)]
+    assert said == [*expected, "HR-x4: 5 images in 0:00:00"][:lines]
+
+
 def test_stores_of_other_labels_are_left_alone(files: list[Path], tmp_path: Path) -> None:
     labels = ["HR-x4", "HR", "HR-x4-ensemble"]
     stores = [decoded(files, channels=3, folder=tmp_path / "stores", label=label) for label in labels]
@@ -78,6 +94,7 @@ def test_space_can_be_reserved_where_the_file_system_does_not_know_how(tmp_path:
         assert not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_APPEND
 
 
+@pytest.mark.slow
 def test_it_travels_to_other_processes_without_its_pixels(files: list[Path], tmp_path: Path) -> None:
     store = open_store(files, tmp_path / "stores")
     expected = store[3].copy()
@@ -87,12 +104,17 @@ def test_it_travels_to_other_processes_without_its_pixels(files: list[Path], tmp
     np.testing.assert_array_equal(pixels, expected)
 
 
-def test_all_damaged_images_are_named_and_nothing_is_kept(files: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [1, 2])
+def test_damaged_images_are_named_and_nothing_is_kept(
+    named: int, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "NAMED", named)
     for path in files[1:3]:
         path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(UserError) as error:
         open_store(files, tmp_path / "stores")
-    assert all(f"{path}: cannot be read as an image" in str(error.value) for path in files[1:3])
+    lines = [f"{path}: cannot be read as an image" for path in files[1:3]]
+    assert str(error.value).splitlines() == [*lines[:named], "  and 1 more"][:2]
     assert list((tmp_path / "stores").iterdir()) == []
 
 
@@ -123,6 +145,7 @@ def start_building(folder: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_build_that_is_killed_leaves_no_store_and_no_waste(tmp_path: Path) -> None:
     files = [tmp_path / "HR" / f"{index:02d}.png" for index in range(24)]
     for index, path in enumerate(files):
@@ -163,6 +186,7 @@ def wait_for_images(builder: BaseProcess, folder: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", ["none", "first", "last"])
 def test_processes_share_the_work_and_that_of_one_that_is_killed(killed: str, tmp_path: Path) -> None:
     builders = []
@@ -186,6 +210,7 @@ def test_processes_share_the_work_and_that_of_one_that_is_killed(killed: str, tm
     assert {path.suffix for path in tmp_path.iterdir()} == {".made", ".u8"}
 
 
+@pytest.mark.slow
 def test_a_process_of_another_machine_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = multiprocessing.get_context("fork").Process(target=build_slowly, args=[tmp_path])
     builder.start()

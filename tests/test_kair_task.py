@@ -12,6 +12,8 @@ from torch import Tensor
 from tests.runs import Run, equal, errors, wait_until
 from utils.runs import checkpoints
 
+pytestmark = pytest.mark.slow
+
 TYPE_NONE = {"train": {"distillation_type": "none", "checkpoint_save": 10}}
 
 

@@ -453,6 +453,7 @@ def test_results_of_two_models_stand_side_by_side(run: Callable[..., str], clean
     }
 
 
+@pytest.mark.slow
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(clean_folder: Path, tmp_path: Path) -> None:
     model = weights_of("color_dn", tmp_path / "mine" / "model.pth")
     script: list[str | Path] = [sys.executable, ROOT / "main_test_swinir.py"]
@@ -471,6 +472,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(clean_folder: Path,
     assert quiet.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "folder", "option", "figures"),
     [

@@ -67,6 +67,7 @@ def saved(folder: Path, step: int) -> dict[str, torch.Tensor]:
     return {f"{part.name}/{key}": value for part in parts for key, value in torch.load(part).items()}
 
 
+@pytest.mark.slow
 def test_the_study_runs_file_after_file_in_kairs_form(
     toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_the_study_runs_file_after_file_in_kairs_form(
         assert parts == {"10_E", "10_G", "10_state", "10_checkpoint"} | ({"10_P"} if kind == "feature" else set())
 
 
+@pytest.mark.slow
 def test_losses_fall(toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy["netG"]["drop_path_rate"] = 0
     file = write(toy, tmp_path / "toy.json", distillation_type="feature", total_iter=60, checkpoint_test=60)
@@ -144,6 +146,7 @@ def test_two_processes_give_the_losses_of_one(
                     assert record[name] == pytest.approx(value, abs=tolerance), (record["iter"], name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_a_stored_teacher_is_asked_once_for_each_image(
     ensemble: bool, toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -209,6 +212,7 @@ def test_several_set_flags_add_up(toy: dict[str, Any], tmp_path: Path, monkeypat
     assert [record["iter"] for record in records(tmp_path / "runs" / "renamed", "train")] == [1]
 
 
+@pytest.mark.slow
 def test_total_iter_can_be_raised_and_the_run_goes_on(
     toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +273,7 @@ def unknown_key(raw: dict[str, Any]) -> None:
     raw["train"]["G_optimiser_lr"] = 1
 
 
+@pytest.mark.slow
 def test_a_test_set_that_is_left_out_later_keeps_its_figures(
     toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from models.network_swinir import SwinIR
 from tests.runs import in_fork
 from utils.process.machine import M_MMAP_THRESHOLD
 
+pytestmark = pytest.mark.slow
+
 SIZE = 192
 STUDENT: dict[str, Any] = {"embed_dim": 60, "depths": [2], "num_heads": [6], "window_size": 8, "mlp_ratio": 2}
 NETWORKS = [

@@ -47,6 +47,7 @@ def weights(model: ModelPlain) -> list[torch.Tensor]:
     return [*model.trainable.parameters(), *model.ema.parameters()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_of_six_steps_are_the_golden_ones(kind: str, raw_options: dict[str, Any], tmp_path: Path) -> None:
     golden = json.loads((GOLDEN / "training_losses.json").read_text())[0]

@@ -24,6 +24,7 @@ def test_every_model_is_in_the_table() -> None:
     assert [name for name, *_ in ROWS] == sorted(path.stem for path in ZOO.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_a_model_is_what_its_option_file_says_and_has_the_figures_of_the_table(
     row: tuple[str, str, str], shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -54,6 +54,7 @@ def published_class() -> type[nn.Module]:
     return importlib.import_module("spandrel.architectures.SwinIR.__arch.SwinIR").SwinIR
 
 
+@pytest.mark.slow
 def test_parameters_and_buffers_are_the_published_ones() -> None:
     configurations = json.loads(gzip.decompress((GOLDEN / "swinir_state_dicts.json.gz").read_bytes()))
     assert len(configurations) >= 20
@@ -177,6 +178,7 @@ def test_any_height_and_width_is_restored(size: tuple[int, int]) -> None:
     assert [tuple(f.shape) for f in features] == [(2, tokens, 12)] * 2
 
 
+@pytest.mark.slow
 def test_features_survive_compilation() -> None:
     network = SwinIR(**TINY | {"drop_path_rate": 0})
     compiled = torch.compile(network.forward_with_features, backend="aot_eager", fullgraph=True)

@@ -120,6 +120,7 @@ def error_of_full(folder: Path, run: Run, *, kilobytes: int) -> str:
     return error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [4, 8])
 def test_a_disk_that_tensorboard_fills_is_named_once(kilobytes: int, tmp_path: Path) -> None:
     run = Run(tmp_path, train={"total_iter": 40, "checkpoint_test": 100, "checkpoint_save": 100})
@@ -174,6 +175,7 @@ FLAGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "sentence"), FLAGS)
 def test_flags_of_other_launchers_are_taken_and_explained(
     flags: list[str], sentence: str, write: Callable[..., Path],
@@ -184,6 +186,7 @@ def test_flags_of_other_launchers_are_taken_and_explained(
     assert line == f"{sentence}; for N of them: torchrun --nproc_per_node=N SCRIPT.py ..."
 
 
+@pytest.mark.slow
 def test_the_forerunner_of_torchrun_starts_the_processes_and_its_flag_is_explained_once(tmp_path: Path) -> None:
     run = Run(tmp_path, train={"total_iter": 2})
     done = subprocess.run(
@@ -220,6 +223,7 @@ def test_srun_without_torchrun_is_told_to_use_it(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_torchrun_shows_each_sentence_once_and_none_is_lost(shared: bool, tmp_path: Path) -> None:
     """Of two processes, whose option files have the same fault, or of which only the second's has one."""

@@ -141,6 +141,7 @@ def check_mutations(folder: Path, *, examples: int) -> None:
         accepted_or_refused()
 
 
+@pytest.mark.slow
 def test_a_mutated_file_is_accepted_or_refused_by_one_sentence_for_each_problem(tmp_path: Path) -> None:
     check_mutations(tmp_path, examples=EXAMPLES)
 

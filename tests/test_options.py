@@ -534,6 +534,7 @@ OPTION_FILES = sorted((ROOT / "options").rglob("*.json"))
 assert len(OPTION_FILES) >= 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", OPTION_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_shipped_file_is_a_lab_note_whose_networks_go_together(path: Path) -> None:
     head = path.read_text().partition("{")[0]

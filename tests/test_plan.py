@@ -49,7 +49,7 @@ def test_a_start_and_its_teacher_are_validated_and_are_rows_of_the_report(
     assert [(r["kind"], r["iter"]) for r in (teacher, start_G, start_E)] == [("teacher", 0), ("test", 0), ("test", 0)]
     assert teacher["images"] == start_G["images"] == start_E["images"]
     assert len(teacher["images"]) == 6
-    assert f"teacher : {teacher['psnr']:.2f} dB on toy_test, on Y {teacher['psnr_y']:.2f} dB" in log
+    assert f"toy_test: the teacher has {teacher['psnr']:.2f} dB, on Y {teacher['psnr_y']:.2f} dB" in log
     assert "may lose by learning" not in log
     page, table = make_report(tmp_path / "report", folder)
     rows = {row["method"]: row for row in tables(table)[0]}

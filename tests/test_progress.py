@@ -40,6 +40,7 @@ def board(run: Run) -> EventAccumulator:
     return EventAccumulator(str(run.task / "tensorboard")).Reload()
 
 
+@pytest.mark.slow
 def test_without_a_terminal_plain_lines_tell_speed_and_end_but_not_in_the_log_file(run: Run) -> None:
     line = r"iter: +4, .* G_loss: \S+ \| 100%, ETA 0:00:00, [\d.]+ images/s, data wait \d+%, peak memory \d+\.\d GB$"
     assert re.search(line, run.output.read_text(), re.MULTILINE)
@@ -115,12 +116,13 @@ def test_a_panel_shows_the_same_place_at_both_scales(raw_options: dict[str, Any]
     np.testing.assert_array_equal(picture[:, :192], picture[:, -192:])
 
 
+@pytest.mark.slow
 def test_the_start_says_in_lines_of_their_own_what_will_happen(tmp_path: Path) -> None:
     run = Run(tmp_path, train={"checkpoint_print": 10**6, "checkpoint_test": 10**6, "total_iter": 14})
     run.finish()
     said = re.findall(r"^\S+ \S+ : (\w+) *: (.*)$", run.output.read_text(), re.MULTILINE)
     lines = dict(said)
-    assert list(lines)[-7:-1] == ["task", "student", "teacher", "losses", "data", "time"]
+    assert list(lines)[-8:-1] == ["task", "student", "teacher", "losses", "data", "toy_test", "time"]
     assert lines["task"].startswith(f"toy in {run.task}, 1 process on ")
     assert re.fullmatch(
         r"x4 SwinIR, RGB, embed_dim 12, depths \[1, 2\], [\d,]+ parameters, from random weights", lines["student"]

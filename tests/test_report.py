@@ -29,6 +29,7 @@ __all__ = ["runs", "whole"]  # the fixtures
 CHROMIUM = shutil.which("chromium")
 
 
+@pytest.mark.slow
 def test_the_tables_hold_the_methods_their_spread_and_the_differences(runs: Path, whole: Path) -> None:
     figures, differences, differs, cost = tables((whole / "table.md").read_text())
     values = np.array([last_psnr_y(runs / task) for task in TASKS])
@@ -142,6 +143,7 @@ def copy_task(runs: Path, target: Path, *, lines: int, old: str = "", new: str =
     return target
 
 
+@pytest.mark.slow
 def test_a_task_before_its_first_validation_is_reported_beside_others(runs: Path, tmp_path: Path) -> None:
     running = copy_task(runs, tmp_path / "running", lines=3)
     options = json.loads((running / "options.json").read_text())
@@ -171,6 +173,7 @@ def test_a_run_with_the_options_and_the_seed_of_another_is_no_repetition(runs: P
     assert [row["method"] for row in tables(text)[0]] == ["bicubic", "alone_seed*", "recoded"]
 
 
+@pytest.mark.slow
 def test_tasks_of_one_name_are_told_apart_by_their_folders(runs: Path, tmp_path: Path) -> None:
     after, before = runs / "feature", tmp_path / "before"
     shutil.copytree(after, before)

@@ -15,6 +15,8 @@ import main_test_swinir
 from tests.conftest import train_here
 from tests.reports import TASKS, change_options, last_psnr_y, make_report, other_image, plain, runs, tables, whole
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["runs", "whole"]  # the fixtures
 
 

@@ -186,6 +186,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *experiments: Options) 
     main_train_student.main()
 
 
+@pytest.mark.slow
 def test_an_esrgan_teaches_online_and_stored_and_by_its_features(
     raw_options: dict[str, Any], esrgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

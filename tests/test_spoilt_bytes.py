@@ -161,6 +161,7 @@ DAMAGE: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_task_with_a_damaged_record_names_it(
     name: str, raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

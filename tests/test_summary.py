@@ -23,6 +23,7 @@ def test_the_summary_shows_the_counts_of_the_option_files(
     assert float(student.split()[3]) == pytest.approx(12.67, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_denoiser_has_a_summary(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["summary", "--opt", str(ROOT / "tests" / "kair" / "color_dn.json")])
     summary.main()

@@ -51,6 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: Path | str) -> None:
     translator_study.main()
 
 
+@pytest.mark.slow
 def test_tasks_of_both_sides_are_studied_from_their_folders(
     tmp_path: Path, raw_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

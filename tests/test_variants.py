@@ -38,6 +38,7 @@ def file(raw_options: dict[str, Any], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_seeds_are_reported_as_runs_of_one_method(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,8 @@ from tests.runs import FORKED, Run, children, errors, rank_pid, wait_until
 from utils.process.errors import NoBatchError
 from utils.runs import checkpoints
 
+pytestmark = pytest.mark.slow
+
 CLONE_NEWNS = 0x20000  # of Linux's sched.h
 
 

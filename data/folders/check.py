@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from data.folders.derived import lr_folder
 from data.folders.files import files_below, is_image, list_images, shorten
@@ -22,6 +21,7 @@ from utils.options.schema import Options
 from utils.process import dist
 from utils.process.errors import UserError
 from utils.process.machine import cores
+from utils.process.terminal import Bar
 
 read_rgb = partial(read_image, channels=3)
 NAMED = 15  # images with the same problem that have a line each
@@ -72,11 +72,8 @@ def check_images(wanted: Iterable[Demand]) -> None:
             each kind.
     """
     share = list(dict.fromkeys(wanted))[dist.rank() :: dist.world_size()]
-    bar = tqdm(
-        total=len(share), desc="checking images", unit="image", delay=1, disable=None if dist.is_main() else True
-    )
     problems = []
-    with ThreadPoolExecutor(cores()) as pool, bar:
+    with ThreadPoolExecutor(cores()) as pool, Bar("checking images", total=len(share), shown=dist.is_main()) as bar:
         for problem in pool.map(problem_of, share):
             problems += [problem] if problem else []
             bar.update()

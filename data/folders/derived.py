@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data.folders.pairs import Pair, by_name
 from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import bicubic_down
 from utils.options.datasets import Folders
 from utils.process.errors import UserError
+from utils.process.terminal import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +73,7 @@ def make_bicubic_lr(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]
                 "or, in an option file, set path.cache to a folder that can be written"
             ) from error
         logger.info("LR x%d: making %s images in %s", scale, f"{len(stale):,}", folder_L)
-        bar = tqdm(total=len(stale), desc=f"LR x{scale}", unit="image", disable=None)
-        with ThreadPoolExecutor() as pool, bar:
+        with ThreadPoolExecutor() as pool, Bar(f"LR x{scale}", total=len(stale)) as bar:
             for _ in pool.map(make, stale):
                 bar.update()
     return pairs

@@ -30,11 +30,13 @@ from data.folders.files import file_version
 from utils.imaging.io import image_size, read_image
 from utils.process.errors import UserError
 from utils.process.machine import cores
+from utils.process.terminal import Bar
 
 logger = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]
 BEGUN, MADE = 1, 2  # what the mark of an image says, if not 0
+NAMED = 5  # images that could not be made
 POLL = 0.1  # seconds
 HERE = f"{platform.node()} {uuid.getnode()}".encode()  # this machine
 
@@ -79,7 +81,7 @@ class ImageStore:
         Processes that come while one makes the file take some of the images from it, each with `threads` of its own.
 
         Raises:
-            UserError: images cannot be made (all are named), or the store does not fit on the disk.
+            UserError: images cannot be made (the first are named), or the store does not fit on the disk.
         """
         partial = self.path.with_suffix(".partial")
         while not self._is_whole():
@@ -114,7 +116,8 @@ class ImageStore:
         if problems:
             partial.unlink(missing_ok=True)
             marks.unlink(missing_ok=True)
-            raise UserError(*problems)
+            more = len(problems) - NAMED
+            raise UserError(*problems[:NAMED], *([f"  and {more:,} more"] if more > 0 else []))
         os.fsync(file.fileno())
         partial.replace(self.path)
         marks.unlink(missing_ok=True)
@@ -156,7 +159,7 @@ class ImageStore:
 
         missing = [index for index, mark in enumerate(marks.tolist()) if mark not in unless]
         done = len(self) - len(missing)
-        progress = tqdm(total=len(self), initial=done, desc=title, unit="image", disable=None if title else True)
+        progress = Bar(title, total=len(self), done=done, shown=bool(title))
         problems = []
         with ThreadPoolExecutor(threads) as pool, progress:
             for problem in pool.map(write, missing):
@@ -170,7 +173,7 @@ def decoded(files: Sequence[Path], *, channels: int, folder: Path, label: str) -
     """The store of some image files, made where it does not exist; older ones of the same label are deleted.
 
     Raises:
-        UserError: images are damaged (all are named), or the store does not fit on the disk.
+        UserError: images are damaged (the first are named), or the store does not fit on the disk.
     """
     shapes = [(*image_size(path), channels) for path in files]
     store = ImageStore(folder / f"{label}-{fingerprint(files, channels)}.u8", shapes)

@@ -123,7 +123,7 @@ class Record:
     def teacher(self, dataset: str, results: Sequence[ImageResult]) -> None:
         """Write what the teacher makes of a test set, which no iteration changes."""
         means = average(results)
-        logger.info("%-8s: %.2f dB on %s, on Y %.2f dB", "teacher", means["psnr"], dataset, means["psnr_y"])
+        logger.info("%s: the teacher has %.2f dB, on Y %.2f dB", dataset, means["psnr"], means["psnr_y"])
         record = {"kind": "teacher", "iter": 0, "dataset": dataset}
         self.metrics.write(record | means | {"images": [asdict(result) for result in results]})
 
