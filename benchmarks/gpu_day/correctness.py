@@ -45,6 +45,7 @@ GRADIENTS = {False: 2e-2, True: 2e-1}  # of a parameter's gradient, by whether t
 TRAINED = ROOT / "model_zoo/swinir_student_x4/swinir_student_x4.safetensors"
 SET5 = ROOT / "testsets/Set5"
 X4 = {"upscale": 4, "upsampler": "pixelshuffle", "window_size": 8, "mlp_ratio": 2}
+NO_DEVICE_HAS = 2**50  # bytes
 Losses = list[dict[str, float]]
 
 
@@ -64,6 +65,7 @@ def correctness(day: Day, _: float) -> Iterator[Check]:
     yield "crops in the device's memory are the loader's", partial(crops_agree, day)
     yield "PSNR on Y of a trained student [dB]", partial(judged, day)
     yield "tiles", partial(tiled, day)
+    yield "smaller tiles where memory runs out", partial(out_of_memory, day)
     for name, train in KINDS.items():
         yield f"losses of {name}", partial(losses_agree, day, name, train)
     yield "losses after a change of device", partial(resumed, day)
@@ -244,6 +246,26 @@ def tiled(day: Day) -> Row:
     image = unit_range(to_tensor(pixels))[None]
     on_device, on_cpu = (restorer(device, tile=48)(image.to(device)).cpu() for device in (day.place, CPU))
     return compared(float((on_device - on_cpu).abs().max()), FLOAT32)
+
+
+@torch.no_grad()
+def out_of_memory(day: Day) -> Row:
+    """An image for which the device has no memory at once, beside the same in tiles from the beginning."""
+    network = trained(day.place)
+
+    def short_of_memory(lr_image: Tensor) -> Tensor:
+        if lr_image.shape[-1] > 64:
+            torch.empty(NO_DEVICE_HAS, dtype=torch.uint8, device=day.place)
+        return network(lr_image)
+
+    pixels = read_image(list_images(images(day))[0], channels=3)[:64, :80]
+    image = unit_range(to_tensor(pixels))[None].to(day.place)
+    restore = Restorer(short_of_memory, scale=4, window_size=network.window_size, tile_overlap=8)
+    restored, tile = restore(image), restore.largest_tile
+    if tile is None:
+        return {"tile": None, "passed": False}
+    expected = Restorer(network, scale=4, window_size=network.window_size, tile=tile, tile_overlap=8)(image)
+    return {"tile": tile} | compared(float((restored - expected).abs().max()), FLOAT32)
 
 
 @torch.no_grad()
