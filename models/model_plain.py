@@ -26,7 +26,7 @@ from models.memory import peak_bytes
 from models.network_swinir import SwinIR
 from models.optimization import Outcome, Skipped, Update, learning_rate, split
 from models.select_network import define_G, define_teacher, load_network
-from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, comparing_threads, evaluate
+from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, OnResult, comparing_threads, evaluate
 from utils.evaluation.restorer import Restore, Restorer
 from utils.imaging.metrics import judged_border
 from utils.imaging.tensors import unit_range
@@ -212,11 +212,18 @@ class ModelPlain:
         self.student.train()
         return results
 
-    def validate_teacher(self, dataset: Dataset) -> list[ImageResult]:
-        """Evaluate the teacher, as it restores whole images, on one dataset."""
-        return self._evaluate(self.teacher_restore(), dataset, on_image=None)
+    def validate_teacher(self, dataset: Dataset, *, on_result: OnResult) -> list[ImageResult]:
+        """Evaluate the teacher, as it restores whole images, on one dataset; `on_result` as for `evaluate`."""
+        return self._evaluate(self.teacher_restore(), dataset, on_result=on_result)
 
-    def _evaluate(self, restore: Restore, dataset: Dataset, *, on_image: OnImage | None) -> list[ImageResult]:
+    def _evaluate(
+        self,
+        restore: Restore,
+        dataset: Dataset,
+        *,
+        on_image: OnImage | None = None,
+        on_result: OnResult | None = None,
+    ) -> list[ImageResult]:
         return evaluate(
             restore,
             dataset,
@@ -225,6 +232,7 @@ class ModelPlain:
             batch_pixels=VALIDATION_PIXELS if self.device.type == "cuda" else 0,
             threads=comparing_threads(self.device),
             on_image=on_image,
+            on_result=on_result,
         )
 
     def parts(self) -> dict[str, nn.Module]:

@@ -17,12 +17,13 @@ from models.inspect.plan import doubts, plan
 from models.model_plain import ModelPlain
 from models.optimization import learning_rate
 from models.resume import save
-from utils.evaluation.evaluate import Dataset, ImageResult
+from utils.evaluation.evaluate import Dataset, ImageResult, own_share
 from utils.evaluation.kept import Kept, Room
 from utils.imaging.io import write_image
 from utils.process import dist
 from utils.process.errors import NoBatchError, UserError
 from utils.process.interrupt import Interrupt, Interrupted
+from utils.process.terminal import Bar
 from utils.runs import checkpoints
 from utils.runs.environment import record_environment
 from utils.runs.progress import Progress
@@ -147,8 +148,9 @@ class Training:
         """Validate what the iterations to come are to be compared with: the teacher, and weights that are given."""
         if self.model.teacher and self.tests:
             name, dataset = next(iter(self.tests.items()))
-            with self.interrupt.immediate():
-                results = self.model.validate_teacher(dataset)
+            bar = Bar(f"{name}: the teacher", total=len(own_share(dataset)), shown=dist.is_main())
+            with self.interrupt.immediate(), bar:
+                results = self.model.validate_teacher(dataset, on_result=lambda _: bar.update())
             if self.record:
                 self.record.teacher(name, results)
         if self.options.path.pretrained_netG:

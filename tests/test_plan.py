@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from models.select_network import define_G, define_teacher
-from tests.conftest import train_here
+from tests.conftest import ROOT, train_here
 from tests.golden.fill import fill_
 from tests.reports import make_report, plain, tables
 from tests.runs import Run, wait_until
 from utils.options.schema import Options
+
+SHIPPED = ROOT / "model_zoo/swinir_student_x4/swinir_student_x4.safetensors"
 
 
 @pytest.fixture
@@ -39,12 +41,14 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_start_and_its_teacher_are_validated_and_are_rows_of_the_report(
-    raw_options: dict[str, Any], student: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The student is its own teacher, so that both have to come to the same figures.
-    raw_options["path"] |= {"pretrained_netG": student, "pretrained_netTeacher": student}
-    raw_options["netTeacher"] = raw_options["netG"]
-    folder, log = run(raw_options, tmp_path, monkeypatch, distillation_type="response")
+    raw_options["path"] |= {"pretrained_netG": str(SHIPPED), "pretrained_netTeacher": str(SHIPPED)}
+    raw_options["netG"] = {"net_type": "swinir_student", "img_size": 48, "mlp_ratio": 2, "upsampler": "pixelshuffle"}
+    del raw_options["netTeacher"]
+    spoilt = {"G_optimizer_lr": 1.0, "E_decay": 0.0}  # so that it is worse in the end
+    folder, log = run(raw_options, tmp_path, monkeypatch, distillation_type="response", **spoilt)
     teacher, start_G, start_E, *_ = records(folder)
     assert [(r["kind"], r["iter"]) for r in (teacher, start_G, start_E)] == [("teacher", 0), ("test", 0), ("test", 0)]
     assert teacher["images"] == start_G["images"] == start_E["images"]
@@ -52,6 +56,7 @@ def test_a_start_and_its_teacher_are_validated_and_are_rows_of_the_report(
     assert f"toy_test: the teacher has {teacher['psnr']:.2f} dB, on Y {teacher['psnr_y']:.2f} dB" in log
     assert "may lose by learning" not in log
     page, table = make_report(tmp_path / "report", folder)
+    assert table.split("\n")[0].endswith(f" of training. The start has more, {teacher['psnr_y']:.2f} dB.")
     rows = {row["method"]: row for row in tables(table)[0]}
     assert list(rows) == ["bicubic", "start", "toy", "teacher"]
     assert plain(rows["start"]["PSNR_Y"]) == rows["teacher"]["PSNR_Y"] == f"{teacher['psnr_y']:.2f}"

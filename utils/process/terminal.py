@@ -66,8 +66,14 @@ class Bar:
         self.title, self.total, self.done, self.earlier = title, total, done, done
         self.start = self.told = time.monotonic()
         self.bar = tqdm(
-            desc=title, total=total, initial=done, unit="image", delay=1, disable=None if shown else True
-        )  # None: unless it is not a terminal
+            desc=title,
+            total=total,
+            initial=done,
+            unit="image",
+            delay=1,
+            leave=None,  # unless it stands below another
+            disable=None if shown else True,  # None: unless it is not a terminal
+        )
         self.in_lines = shown and self.bar.disable
 
     def __enter__(self) -> "Bar":

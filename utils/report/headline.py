@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from utils.report.bootstrap import LEVEL, run_means
-from utils.report.results import FIGURES, Comparison, baseline_means, basis, with_interval
+from utils.report.problems import Problem
+from utils.report.results import FIGURES, Comparison, baseline_means, basis, landmark_rows, with_interval
 from utils.report.tasks import Judged, Method
 from utils.tables import formatted
 
@@ -24,15 +25,23 @@ def headline(of: Comparison) -> str:
     (value, method, _), *others = scored
     text = formatted({KEY: value})
     (label, figure), *_ = text.items()
+    start = higher_start(of, problems, value)
     if others:
         lead = lead_sentence(scored[0], others[0], reference=of.methods[0])
-        return f"{method.name} has the best {label}, {figure} dB on {where}: {lead} {taken(scored[:2])}."
+        return f"{method.name} has the best {label}, {figure} dB on {where}: {lead} {taken(scored[:2])}.{start}"
     means = baseline_means(of, problems)
     lead = ""
     if means:
         gain = value - means[KEY]
         lead = f", {abs(gain):.{FIGURES[KEY]}f} dB {'below' if gain < 0 else 'above'} {of.setting.baseline}"
-    return f"{method.name} has a {label} of {figure} dB on {where}{lead} {taken(scored)}."
+    return f"{method.name} has a {label} of {figure} dB on {where}{lead} {taken(scored)}.{start}"
+
+
+def higher_start(of: Comparison, problems: Sequence[Problem], best: float) -> str:
+    """` The start has more, 31.63 dB.`, where no method comes up to weights that one of them began with."""
+    starts = [float(figures[KEY].item()) for _, figures, _ in landmark_rows(of, problems, "start")]
+    (text,) = formatted({KEY: max(starts, default=best)}).values()
+    return f" The start has more, {text} dB." if max(starts, default=best) > best else ""
 
 
 def lead_sentence(first: Scored, second: Scored, *, reference: Method) -> str:
