@@ -30,6 +30,7 @@ from utils.evaluation.evaluate import Dataset, ImageResult, OnImage, OnResult, c
 from utils.evaluation.restorer import Restore, Restorer
 from utils.imaging.metrics import judged_border
 from utils.imaging.tensors import unit_range
+from utils.options.networks import SpandrelNetwork
 from utils.options.schema import Options
 from utils.process import dist
 from utils.weights import misfits, read_finite_weights
@@ -73,6 +74,8 @@ class ModelPlain:
         torch.manual_seed(options.train.manual_seed)
         self.student = define_G(options)
         teacher = None if options.train.distillation_type == "none" else define_teacher(options)
+        if isinstance(teacher, SpandrelTeacher) and not isinstance(options.netTeacher, SpandrelNetwork):
+            self.options = options = options.model_copy(update={"netTeacher": SpandrelNetwork(net_type="spandrel")})
         self.objective = define_objective(options.train)
         pairs = define_pairs(options, self.objective, self.student, teacher)
         self.translators = define_translators(options, self.objective, pairs, self.student, teacher)

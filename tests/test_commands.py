@@ -123,7 +123,7 @@ def toy(command: str) -> str:
     if "main_train_student.py" in command:
         if "my.json" in command:  # a whole option file, with images and a student of its own
             own = ""
-        elif "net_type=spandrel" in command:
+        elif "netTeacher.features" in command:
             own = f"{IMAGES} {SPANDREL}"
         else:
             own = f"{IMAGES} {SWINIR}"

@@ -315,7 +315,7 @@ def test_very_many_bad_images_are_folded_by_what_is_wrong_with_them(
     for index in range(42):
         write_image(folder / f"{index:02d}.png", make_image(8, 20 + index, seed=0))
     (folder / "text.png").write_text("not an image")
-    named = ", ".join(f"{folder}/{index:02d}.png" for index in range(5))
+    named = ", ".join(f"{folder}/{index:02d}.png {20 + index}x8" for index in range(5))
     assert refused({"dataroot_H": str(folder)}, {}) == (
         f"error: {folder}/text.png: cannot be read as an image\n"
         f"error: pixels are too few for datasets.train.H_size 32: {named} and 37 more"

@@ -482,7 +482,7 @@ def test_all_that_is_missing_is_named_once(write: Write, tmp_path: Path) -> None
 def test_of_a_misspelt_file_the_nearest_is_named(write: Write, tmp_path: Path) -> None:
     (tmp_path / "DAT_light_x4.pth").touch()
     wrong = {"path.pretrained_netTeacher": f"{tmp_path}/DAT-light-x4.pth", "train.distillation_type": "response"}
-    with pytest.raises(UserError, match=rf"DAT-light-x4\.pth \(there is {tmp_path}/DAT_light_x4\.pth\)"):
+    with pytest.raises(UserError, match=rf"DAT-light-x4\.pth \(there is {tmp_path}/DAT_light_x4\.pth\)$"):
         load_all([write(wrong)])
 
 

@@ -56,6 +56,7 @@ def test_a_start_and_its_teacher_are_validated_and_are_rows_of_the_report(
     assert f"toy_test: the teacher has {teacher['psnr']:.2f} dB, on Y {teacher['psnr_y']:.2f} dB" in log
     assert "may lose by learning" not in log
     page, table = make_report(tmp_path / "report", folder)
+    assert "averaged weights" not in table  # which here are the student itself
     assert table.split("\n")[0].endswith(f" of training. The start has more, {teacher['psnr_y']:.2f} dB.")
     rows = {row["method"]: row for row in tables(table)[0]}
     assert list(rows) == ["bicubic", "start", "toy", "teacher"]
@@ -107,11 +108,13 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_judges_its_start_once
 def test_an_average_that_is_mostly_the_start_is_told(
     decay: float, told: bool, raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, log = run(raw_options, tmp_path, monkeypatch, E_decay=decay)
+    folder, log = run(raw_options, tmp_path, monkeypatch, E_decay=decay)
     sentence = (
         "train.E_decay: after 10 iterations, an average with a decay of 0.9 is still 35% the start; for so few, 0.7411"
     )
     assert log.count("train.E_decay: ") == log.count(sentence) == int(told)
+    caution = "toy: after 10 iterations with train.E_decay 0.9, 35% of the averaged weights are still the start."
+    assert (caution in make_report(tmp_path / "report", folder)[1]) == told
 
 
 @pytest.mark.parametrize("balance", [False, True])

@@ -20,9 +20,10 @@ from models.distillation.teacher import Teacher
 from models.inspect.feature_maps import mean_activations
 from models.model_plain import ModelPlain, check_networks
 from models.network_swinir import SwinIR, reflect_to_multiple
-from tests.conftest import ROOT
+from tests.conftest import ROOT, train_here
 from utils.evaluation.evaluate import average, evaluate
 from utils.evaluation.restorer import Restorer
+from utils.options.networks import SpandrelNetwork
 from utils.options.schema import Options
 from utils.process.errors import UserError
 
@@ -204,6 +205,32 @@ def test_an_esrgan_teaches_online_and_stored_and_by_its_features(
         terms = {"l_g_L1", "l_g_distill", "G_loss"} | ({"l_g_feature"} if task == "feature" else set())
         assert terms == {key for key in last if key.startswith(("l_g", "G_"))}
     assert len(list((tmp_path / "HR_stores").glob("*esrgan*.u8"))) == 1
+
+
+def test_features_alone_say_that_spandrel_reads_the_teacher(raw_options: dict[str, Any], esrgan: Path) -> None:
+    raw_options["netTeacher"] = {"features": BLOCKS}
+    raw_options["path"]["pretrained_netTeacher"] = str(esrgan)
+    assert Options.model_validate(raw_options).netTeacher == SpandrelNetwork(net_type="spandrel", features=BLOCKS)
+
+
+@pytest.mark.slow
+def test_a_teacher_that_its_weights_show_is_recorded_and_shares_the_store_of_one_that_is_named(
+    raw_options: dict[str, Any], esrgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: dict[str, Any] = {"teacher": "stored", "total_iter": 1, "feature_pairs": [[0, 0], [1, 1]]}
+    named = options(raw_options | {"task": "named"}, esrgan, *BLOCKS, distillation_type="feature", **stored)
+    found = options(raw_options | {"task": "found"}, esrgan, distillation_type="response", **stored)
+    stores = []
+    for experiment in (found, named, found.renamed("again")):
+        raw = experiment.model_dump(exclude_unset=True)
+        if experiment is not named:
+            del raw["netTeacher"]
+        (tmp_path / "toy.json").write_text(json.dumps(raw))
+        train_here(monkeypatch, "--opt", tmp_path / "toy.json")
+        (store,) = tmp_path.rglob("*esrgan*.u8")
+        stores.append((store, store.stat().st_mtime_ns))
+    assert len(set(stores)) == 1
+    assert json.loads((tmp_path / "runs/found/options.json").read_text())["netTeacher"] == {"net_type": "spandrel"}
 
 
 def test_what_is_wrong_with_the_second_file_is_said_before_the_first_runs(

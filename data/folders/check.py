@@ -91,7 +91,7 @@ def describe(problems: Iterable[Problem]) -> Iterator[str]:
         if len(of_kind) <= NAMED:
             yield from map(str, of_kind)
         else:
-            yield f"{kind}: {shorten(str(problem.path) for problem in of_kind)}"
+            yield f"{kind}: {shorten(f'{problem.path} {problem.found}'.rstrip() for problem in of_kind)}"
 
 
 def problem_of(demand: Demand) -> Problem | None:

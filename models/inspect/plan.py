@@ -9,10 +9,9 @@ from torch import nn
 from models.model_plain import ModelPlain
 from models.select_network import describe
 from utils.evaluation.evaluate import Dataset
+from utils.options.schema import NOTABLE
 from utils.process import dist
 from utils.process.machine import machine_name
-
-LITTLE = 0.05  # of an average: what the start may be without a word
 
 
 def plan(model: ModelPlain, tests: Mapping[str, Dataset], *, n_images: int) -> dict[str, str]:
@@ -53,9 +52,8 @@ def describe_device(device: torch.device) -> str:
 def doubts(model: ModelPlain) -> Iterator[str]:
     """What in the options is hardly meant, a sentence each."""
     train = model.options.train
-    share = train.E_decay**train.total_iter
-    if share > LITTLE:
+    if share := train.start_in_average(train.total_iter):
         yield (
             f"train.E_decay: after {train.total_iter:,} iterations, an average with a decay of {train.E_decay:g} is "
-            f"still {share:.0%} the start; for so few, {LITTLE ** (1 / train.total_iter):.4g} would suit"
+            f"still {share:.0%} the start; for so few, {NOTABLE ** (1 / train.total_iter):.4g} would suit"
         )

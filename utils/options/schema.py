@@ -23,6 +23,8 @@ from utils.options.types import (
 )
 from utils.process.files import write_whole
 
+NOTABLE = 0.05  # share of the start in an average
+
 
 class PathOptions(Section):
     """Folders and files."""
@@ -157,6 +159,11 @@ class TrainOptions(Section):
     manual_seed: Whole = 0
     """Seed of weights, data order, crops and stochastic depth."""
 
+    def start_in_average(self, iterations: int) -> float:
+        """The share of the start in the averaged weights after some iterations; 0 where it is too small to matter."""
+        share = self.E_decay**iterations
+        return share if share > NOTABLE else 0.0
+
 
 class Options(Section):
     """One experiment."""
@@ -224,8 +231,10 @@ class Options(Section):
             key: raw[source] for key, source in (("upscale", "scale"), ("in_chans", "n_channels")) if source in raw
         }
         networks = {key: raw[key] for key in ("netG", "netTeacher") if isinstance(raw.get(key), dict)}
+        if "features" in networks.get("netTeacher", {}):  # which only spandrel's networks have to name
+            networks["netTeacher"] = {"net_type": "spandrel"} | networks["netTeacher"]
         swinirs = {key: network for key, network in networks.items() if network.get("net_type") != "spandrel"}
-        return raw | {key: {"net_type": "swinir"} | passed | network for key, network in swinirs.items()}
+        return raw | networks | {key: {"net_type": "swinir"} | passed | network for key, network in swinirs.items()}
 
     @model_validator(mode="after")
     def _check_scale_and_channels(self) -> "Options":

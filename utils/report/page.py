@@ -17,7 +17,7 @@ from utils.report.pictures.crops import CROP, strips
 from utils.report.pictures.curves import curve_pictures
 from utils.report.pictures.feature_maps import feature_strips
 from utils.report.pictures.picture import Picture, Strip
-from utils.report.results import Comparison, Rows, comparisons, difference_rows, figure_rows, missing_baselines
+from utils.report.results import Comparison, Rows, cautions, comparisons, difference_rows, figure_rows
 from utils.report.tasks import Method, Task, all_tasks
 from utils.report.tested import Tested
 from utils.tables import markdown
@@ -37,7 +37,7 @@ class Part:
     title: str
     headline: str
     figures: Rows
-    missing_baselines: list[str]
+    cautions: list[str]
     differences: Rows
     how_differences: str
     images: dict[str, list[Strip]]
@@ -49,7 +49,7 @@ def part_of(table: Comparison, *, prefix: str) -> Part:
         title=table.title,
         headline=headline(table),
         figures=figure_rows(table),
-        missing_baselines=missing_baselines(table),
+        cautions=cautions(table),
         differences=difference_rows(table),
         how_differences=how_differences(table.methods),
         images={name: strips(table, name, prefix=f"{prefix}{name}") for name in table.problems},
@@ -114,7 +114,7 @@ def text(report: dict[str, Any]) -> str:
     """The tables in Markdown."""
     texts: list[str] = [] if report["parts"] else ["No task has been validated yet."]
     for part in report["parts"]:
-        texts += [part.headline, f"{part.title}:", markdown(part.figures), *part.missing_baselines]
+        texts += [part.headline, f"{part.title}:", markdown(part.figures), *part.cautions]
         if part.differences:
             texts += [part.how_differences, markdown(part.differences)]
     if report["differs"]:

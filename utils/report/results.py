@@ -104,15 +104,30 @@ def baseline_figures(problem: Problem, judged: Judged | None) -> dict[str, float
     return average(results)
 
 
-def missing_baselines(of: Comparison) -> list[str]:
+def cautions(of: Comparison) -> list[str]:
+    """What to know of the figures: whose averages are mostly the start, and which baselines are missing."""
+    return [*unfinished_averages(of), *missing_baselines(of)]
+
+
+def unfinished_averages(of: Comparison) -> Iterator[str]:
+    """A sentence for each task whose averaged weights, the ones that are judged, are still in part the start."""
+    for method in of.methods:
+        iterations = [judged.iteration for problem in of.problems.values() if (judged := method.judge(problem))]
+        for task in all_tasks([method]):
+            if share := task.options.train.start_in_average(min(iterations)):
+                yield (
+                    f"{task.name}: after {min(iterations):,} iterations with train.E_decay "
+                    f"{task.options.train.E_decay:g}, {share:.0%} of the averaged weights are still the start."
+                )
+
+
+def missing_baselines(of: Comparison) -> Iterator[str]:
     """A sentence for each test set without its baseline."""
-    sentences = []
     for name, problem in of.problems.items():
         judged = of.first_judged(problem)
         missing = missing_image(judged.results) if judged else None
         if missing:
-            sentences.append(f"No {of.setting.baseline} on {name}: {missing} is not there.")
-    return sentences
+            yield f"No {of.setting.baseline} on {name}: {missing} is not there."
 
 
 def figure_rows(of: Comparison) -> Rows:

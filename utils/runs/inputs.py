@@ -35,12 +35,14 @@ def load_all(
         for key, weights in weights_of(options).items():
             file = Path(weights)
             if not file.is_file() and not any(folder in file.resolve().parents for folder in earlier):
-                missing.setdefault(weights, f"{path}: {key}: there is no file {weights}{nearest(file)}")
-                hints.add(FETCH_WEIGHTS)
+                instead = nearest(file)
+                missing.setdefault(weights, f"{path}: {key}: there is no file {weights}{instead}")
+                hints |= set() if instead else {FETCH_WEIGHTS}
         for key, folder in image_folders(options):
             if not folder.exists():
-                missing.setdefault(str(folder), f"{path}: {key}: there is no folder {folder}{nearest(folder)}")
-                hints.add(FETCH_IMAGES)
+                instead = nearest(folder)
+                missing.setdefault(str(folder), f"{path}: {key}: there is no folder {folder}{instead}")
+                hints |= set() if instead else {FETCH_IMAGES}
         loaded.append(options)
     if missing:
         hints |= {BACKSLASH} if any(map(has_single_backslash, paths)) else set()

@@ -96,6 +96,8 @@ def draw_lines(
         axes: Axes = figure.subplots()
         axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
         axes.set_title(title, fontsize="medium")
+        if not log:
+            axes.ticklabel_format(axis="y", useOffset=False)
         if xlabel == "iteration":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for (method, of_method), style in zip(lines.items(), cycle(STYLES)):
