@@ -479,6 +479,21 @@ def test_all_that_is_missing_is_named_once(write: Write, tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "override", "sentence"),
+    [
+        ({}, "train.total_iters=5", r" with --set: train\.total_iters: unknown key"),
+        ({"train.E_decays": 0.5}, "scale=2", r": train\.E_decays: unknown key"),
+    ],
+)
+def test_a_key_of_the_command_line_is_not_blamed_on_the_file(
+    changes: dict[str, Any], override: str, sentence: str, write: Write
+) -> None:
+    path = write(changes)
+    with pytest.raises(UserError, match=f"^{path}{sentence}"):
+        load(path, [override])
+
+
 def test_of_a_misspelt_file_the_nearest_is_named(write: Write, tmp_path: Path) -> None:
     (tmp_path / "DAT_light_x4.pth").touch()
     wrong = {"path.pretrained_netTeacher": f"{tmp_path}/DAT-light-x4.pth", "train.distillation_type": "response"}

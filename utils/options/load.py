@@ -49,7 +49,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Options:
     except kair.UnsupportedError as error:
         raise UserError(f"{path}: {printable(str(error))}") from error
     except ValidationError as error:
-        raise UserError(*f"{path}: {describe(error)}".split("\n")) from error
+        given = {override.partition("=")[0].rpartition(".")[2] for override in overrides}
+        of_override = any(problem["loc"] and problem["loc"][-1] in given for problem in error.errors())
+        place = f"{path} with --set" if of_override else path
+        raise UserError(*f"{place}: {describe(error)}".split("\n")) from error
     except RecursionError as error:
         raise UserError(f"{path}: the brackets are nested too deeply") from error
 
