@@ -1,11 +1,11 @@
 """The table of what training cost, and what the students cost to run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from utils.report.tasks import Method, Task, all_tasks
 from utils.report.tested import NONE
 
-NETWORK_COLUMNS = ("parameters", "of teacher's", "GFLOPs", "of teacher's GFLOPs", "latency [ms]", "device")
+NETWORK_COLUMNS = ("parameters", "teacher's", "GFLOPs", "teacher's GFLOPs", "latency [ms]", "device")
 
 
 def cost_rows(methods: Sequence[Method]) -> list[dict[str, str]]:
@@ -29,17 +29,23 @@ def training_cells(task: Task) -> dict[str, str]:
 
 
 def network_cells(task: Task) -> dict[str, str]:
-    """Size and latency of the student, and its share of the teacher's size, where it has one."""
+    """Size and latency of the student, and the size of the teacher, where it has one."""
     if not task.cost:
         return dict.fromkeys(NETWORK_COLUMNS, NONE)
-    student, teacher = task.cost["student"], task.cost.get("teacher")
-    part = {key: f"{student[key] / teacher[key]:.2%}" if teacher else NONE for key in student}
+    student, teacher = (size_cells(task.cost.get(network)) for network in ("student", "teacher"))
     cells = (
-        f"{student['parameters']:,}",
-        part["parameters"],
-        f"{student['flops'] / 1e9:.2f}",
-        part["flops"],
+        student["parameters"],
+        teacher["parameters"],
+        student["flops"],
+        teacher["flops"],
         f"{1000 * task.cost['latency']:.1f}",
         task.cost["device"],
     )
     return dict(zip(NETWORK_COLUMNS, cells, strict=True))
+
+
+def size_cells(size: Mapping[str, int] | None) -> dict[str, str]:
+    """Parameters and GFLOPs of a network, if there is one."""
+    if size is None:
+        return {"parameters": NONE, "flops": NONE}
+    return {"parameters": f"{size['parameters']:,}", "flops": f"{size['flops'] / 1e9:.2f}"}
