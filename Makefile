@@ -32,16 +32,16 @@ demo: .venv/installed clean-demo
 	@echo "All tables, curves and crops: report/demo/index.html. To restore images of your own:"
 	@echo "$(BIN)/python main_test_swinir.py --model_path $(STUDENT) --folder_lq FOLDER"
 
-# The README's picture: the student, its teacher and the ground truth in one image of Set14.
+# The README's picture: A, B and C of the study at equal time and their teacher, in one image of Set14. What the three
+# tasks need is in their option files; they take an hour.
 SET14 := --folder_gt testsets/Set14/HR --folder_lq testsets/Set14/LR_bicubic/X4
-RESULTS := results/swinir_student_x4_classical_sr_x4 results/model_zoo_DAT_light_x4_classical_sr_x4
+DAT := model_zoo_DAT_light_x4_classical_sr_x4
+PICTURED := A:time_A_seed0 B:time_B_seed0 C:time_C_seed0 teacher:$(DAT) $(foreach name,where bicubic ground_truth,$(name):$(name))
 figures: .venv/installed
-	$(BIN)/python main_test_swinir.py --model_path $(STUDENT) $(SET14)
+	for name in A B C; do $(BIN)/python main_train_student.py --opt options/study/equal_time/$$name.json --seeds 0; done
 	$(BIN)/python main_test_swinir.py --model_path model_zoo/DAT_light_x4.pth $(SET14)
-	$(BIN)/python -m utils.report $(RESULTS) --out report/figures
-	@cd report/figures/figures && for name in where bicubic ground_truth; do cp Set14_img_014_$$name.png ../../../docs/figures/$$name.png; done
-	@cp report/figures/figures/Set14_img_014_swinir_student_x4_classical_sr_x4.png docs/figures/student.png
-	@cp report/figures/figures/Set14_img_014_model_zoo_DAT_light_x4_classical_sr_x4.png docs/figures/teacher.png
+	$(BIN)/python -m utils.report superresolution/study/time_[ABC]_seed0 results/$(DAT) --out report/figures
+	@for pair in $(PICTURED); do cp report/figures/figures/Set14_img_011_$${pair#*:}.png docs/figures/$${pair%%:*}.png; done
 
 clean-demo:
 	rm -rf $(addprefix superresolution/,$(DEMO_TASKS)) report/demo trainsets/demo testsets/demo

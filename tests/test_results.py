@@ -51,6 +51,16 @@ def test_the_short_table_says_what_the_long_ones_say() -> None:
         assert not difference or any(f"| {difference} |" in line for line in of_method), (method, difference)
 
 
+@pytest.mark.parametrize("method", ["A", "B", "C"])
+def test_the_readme_says_what_the_long_tables_say(method: str) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| {method} \| [^|]+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", readme, re.MULTILINE)
+    for dataset, figure in zip(("Set5", "Set14", "BSD100"), row, strict=True):
+        assert re.search(rf"^\| {dataset} +\| time_{method}_seed\* +\| (\*\*)?{figure} ± ", STUDY, re.MULTILINE), (
+            dataset
+        )
+
+
 @pytest.mark.usefixtures("baselines")
 @pytest.mark.parametrize("folders", REPORTS)
 @pytest.mark.slow
