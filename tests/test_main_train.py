@@ -328,7 +328,7 @@ def test_bad_input_shows_no_traceback_to_the_shell(toy: dict[str, Any], tmp_path
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        f'error: {tmp_path / "toy.json"}: train.G_optimizer_lr: should be a valid number, but is "fast"\n'
+        f'error: {tmp_path / "toy.json"} with --set: train.G_optimizer_lr: should be a valid number, but is "fast"\n'
     )
 
 
