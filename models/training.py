@@ -147,7 +147,7 @@ class Training:
     def _judge_start(self) -> None:
         """Validate what the iterations to come are to be compared with: the teacher, and weights that are given."""
         if self.model.teacher and self.tests:
-            name, dataset = next(iter(self.tests.items()))
+            name, dataset = min(self.tests.items(), key=lambda test: len(test[1]))  # a large teacher takes its time
             bar = Bar(f"{name}: the teacher", total=len(own_share(dataset)), shown=dist.is_main())
             with self.interrupt.immediate(), bar:
                 results = self.model.validate_teacher(dataset, on_result=lambda _: bar.update())

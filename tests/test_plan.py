@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from models.select_network import define_G, define_teacher
-from tests.conftest import ROOT, train_here
+from tests.conftest import ROOT, make_image, train_here
 from tests.golden.fill import fill_
 from tests.reports import make_report, plain, tables
 from tests.runs import Run, wait_until
+from utils.imaging.io import write_image
 from utils.options.schema import Options
 
 SHIPPED = ROOT / "model_zoo/swinir_student_x4/swinir_student_x4.safetensors"
@@ -71,12 +72,15 @@ def test_a_teacher_that_is_worse_than_the_start_is_told(
     teacher = define_teacher(Options.model_validate(raw_options))
     torch.save(fill_(teacher, 1).state_dict(), tmp_path / "teacher.pth")  # which makes noise
     raw_options["path"] |= {"pretrained_netG": student, "pretrained_netTeacher": str(tmp_path / "teacher.pth")}
+    write_image(tmp_path / "Small" / "0.png", make_image(48, 64, seed=9))
+    raw_options["datasets"]["test_small"] = {"name": "small", "dataroot_H": str(tmp_path / "Small")}
     folder, log = run(raw_options, tmp_path, monkeypatch, distillation_type="response", total_iter=1)
-    taught, _, start, *_ = records(folder)
+    taught, *_, start = [record for record in records(folder) if record["iter"] == 0]
+    assert taught["dataset"] == start["dataset"] == "small"  # not the first test set, which is larger
     sentence = (
         f"the student starts with {start['psnr_y']:.2f} dB (Y) and its teacher has only {taught['psnr_y']:.2f} dB"
     )
-    assert log.count(f"on toy_test, {sentence}: the student may lose by learning from it") == 1
+    assert log.count(f"on small, {sentence}: the student may lose by learning from it") == 1
 
 
 def test_weights_from_chance_are_not_validated_and_a_teacher_that_is_not_used_is_told(
