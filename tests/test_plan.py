@@ -17,6 +17,8 @@ from tests.runs import Run, wait_until
 from utils.imaging.io import write_image
 from utils.options.schema import Options
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = ROOT / "model_zoo/swinir_student_x4/swinir_student_x4.safetensors"
 
 

@@ -81,6 +81,7 @@ def test_the_window_is_where_the_errors_differ_most() -> None:
     assert columns.stop >= 290
 
 
+@pytest.mark.slow
 def test_the_windows_show_their_own_psnr(runs: Path, whole: Path) -> None:
     page = (whole / "index.html").read_text()
     (path, *others) = sorted((whole / "figures").glob("toy_test_*_feature.png"))
@@ -239,6 +240,7 @@ def own(url: str, address: str) -> bool:
     return url == address or url.startswith("data:")
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else_and_shows_every_picture(page: tuple[Page, list[str]], whole: Path) -> None:
     tab, complaints = page
     tab.evaluate("Promise.all([...document.images].map(image => image.decode()))")
@@ -249,6 +251,7 @@ def test_the_page_needs_nothing_else_and_shows_every_picture(page: tuple[Page, l
     assert complaints == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 400])
 def test_the_page_fits_the_screen(width: int, page: tuple[Page, list[str]]) -> None:
     tab, _ = page
@@ -260,6 +263,7 @@ def test_the_page_fits_the_screen(width: int, page: tuple[Page, list[str]]) -> N
     assert smallest >= 13
 
 
+@pytest.mark.slow
 def test_the_first_column_stands_while_the_rest_scrolls(page: tuple[Page, list[str]]) -> None:
     tab, _ = page
     tab.set_viewport_size({"width": 400, "height": 800})
