@@ -1,7 +1,6 @@
 """What a run says and measures before its first iteration: its plan, its start, its teacher, and what looks wrong."""
 
 import json
-import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def test_a_start_and_its_teacher_are_validated_and_are_rows_of_the_report(
     assert list(rows) == ["bicubic", "start", "toy", "teacher"]
     assert plain(rows["start"]["PSNR_Y"]) == rows["teacher"]["PSNR_Y"] == f"{teacher['psnr_y']:.2f}"
     assert [rows[name]["iterations"] for name in rows] == ["-", "0", "10", "-"]
-    assert re.search(r"<td[^>]*>start</td>", page) or ">start<" in page
+    assert ">start<" in page
 
 
 def test_a_teacher_that_is_worse_than_the_start_is_told(
