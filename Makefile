@@ -33,7 +33,7 @@ demo: .venv/installed clean-demo
 	@echo "$(BIN)/python main_test_swinir.py --model_path $(STUDENT) --folder_lq FOLDER"
 
 # The README's picture: A, B and C of the study at equal time and their teacher, in one image of Set14. What the three
-# tasks need is in their option files; they take an hour.
+# tasks need is in their option files; with the start and the teacher's answers, they take four hours of a core.
 SET14 := --folder_gt testsets/Set14/HR --folder_lq testsets/Set14/LR_bicubic/X4
 DAT := model_zoo_DAT_light_x4_classical_sr_x4
 PICTURED := A:time_A_seed0 B:time_B_seed0 C:time_C_seed0 teacher:$(DAT) $(foreach name,where bicubic ground_truth,$(name):$(name))
