@@ -27,6 +27,7 @@ from models.distillation.teacher import Teacher
 from models.distillation.terms import GROUND_TRUTH, IMAGES, TRANSLATED_FEATURES, Term
 from models.distillation.translators import Trainable, Translators
 from models.inspect.summary import count_flops
+from models.model_plain import compiler
 from models.network_swinir import SwinIR
 from models.network_swinir_student import STUDENT as STUDENT_WIDTHS
 from models.select_network import SWINIR_M
@@ -162,13 +163,13 @@ def step_run(
     """One side's optimizer step on random images."""
     if who == "ours":
         keep_freed_memory()  # as main_train_student.py does
-    compiled = fast and device.type == "cuda"
+    compiled = compiler(fast and device.type == "cuda")
     stored_for_us = who == "ours" and kind == "response"
     student = NETWORKS[who](student_arguments)
     teacher = NETWORKS[who](teacher_arguments) if teacher_arguments and not stored_for_us else None
     translators = Translators(PAIRS, student=student, teacher=teacher) if teacher and kind == "feature" else None
     trainable = Trainable(student, translators, pairs=PAIRS).to(device)
-    forward = torch.compile(trainable) if compiled else trainable
+    forward = compiled(trainable)
     ask = Teacher(teacher.to(device), compiled=compiled) if teacher else None
     objective = Objective(
         {

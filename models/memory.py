@@ -1,7 +1,7 @@
 """How much memory a network needs, so that images too large for it can be restored in tiles."""
 
-from models.network_swinir import NUM_FEATURES, STRIP_PIXELS, SwinIR
-from models.swin_transformer import WINDOWS_AT_ONCE, WindowAttention, of_device
+from models.network_swinir import NUM_FEATURES, SwinIR
+from models.swin_transformer import BYTES_OF_WINDOW, WINDOWS_AT_ONCE, WindowAttention, at_once
 
 # Copies of the up-sampled features that the last layers hold at once: input, output, and what the kernels add.
 RECONSTRUCTION_COPIES = {"pixelshuffle": 3.0, "nearest+conv": 4.5, "pixelshuffledirect": 0.0, "": 0.0}
@@ -18,9 +18,9 @@ def peak_bytes(network: SwinIR, pixels: int) -> int:
     heads = max(module.num_heads for module in network.modules() if isinstance(module, WindowAttention))
     dim, tokens_of_window = network.embed_dim, network.window_size**2
     device = network.mean.device
-    at_once = min(pixels, of_device(WINDOWS_AT_ONCE, device) * tokens_of_window)
-    blocks = 8 * dim * pixels + (3 * dim + 3 * heads * tokens_of_window) * at_once
-    strip = min(pixels, 1.1 * of_device(STRIP_PIXELS, device))
+    of_windows = min(pixels, at_once(WINDOWS_AT_ONCE, BYTES_OF_WINDOW, device) * tokens_of_window)
+    blocks = 8 * dim * pixels + (3 * dim + 3 * heads * tokens_of_window) * of_windows
+    strip = min(pixels, 1.1 * network.strip_pixels(device))
     copies = RECONSTRUCTION_COPIES[network.upsampler]
     reconstruction = 3 * dim * pixels + copies * NUM_FEATURES * network.upscale**2 * strip
     return 4 * round(max(blocks, reconstruction))

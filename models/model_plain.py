@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 from torch.profiler import record_function
 
 from models.distillation.features import TeacherSignal
@@ -37,6 +36,9 @@ from utils.weights import misfits, read_finite_weights
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 VALIDATION_PIXELS = 8 * 128**2  # LR pixels of test images of one size that a GPU restores at once; a CPU gains nothing
 OTHER_NETWORK = "; this task was begun with another network: give the task another name"
 OTHER_TEACHER = "; netTeacher should describe the teacher, or be left out: its weights then decide"
@@ -51,8 +53,8 @@ class ModelPlain:
         ema: its exponential moving average, E.
         trainable: student and translators as one module.
         step: iterations done.
-        bad_steps: how many of them, up to the last whose outcome is known, were skipped in a row.
-        skipped: those that were skipped, until `take_skipped`.
+        bad_steps: how many iterations were skipped in a row, up to the last one whose outcome is known.
+        skipped: the iterations that were skipped since `take_skipped` was last called.
         timed: makes a context for each named part of a step, so that profilers see it.
 
     Raises:
@@ -82,15 +84,20 @@ class ModelPlain:
         self.teacher = None if teacher is None else load_teacher(options, teacher, device)
         self.ema = copy.deepcopy(self.student).eval().requires_grad_(False).to(device)
         self.trainable = Trainable(self.student, self.translators, pairs=pairs).to(device)
-        self.answer = torch.compile(self.trainable) if options.train.compile else self.trainable
+        self.answer = compiler(options.train.compile)(self.trainable)
         self.update = Update(self.trainable, self.student, self.ema, options.train)
+        self.optimizer = self.update.optimizer
         self.timed: Callable[[str], AbstractContextManager[Any]] = record_function
 
-    def train_step(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def train_step(self, batch: Mapping[str, Any], *, agree: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
         """One iteration on this process's part of a batch; `L` and, if any, `Z` (B, C, H, W), `H` (B, C, s*H, s*W).
 
-        Where loss or gradient are not finite on any process, all leave weights, average and optimizer as they were; on
-        a GPU that is known an iteration later, or by `settle`.
+        If loss or gradient are not finite on one of the processes, all of them leave weights, average and optimizer as
+        they were. On a GPU, this is known one iteration later, or after `settle`.
+
+        Args:
+            agree: is called after the backward passes were launched, before any weight changes; if it raises, the model
+                stays as it was before the iteration.
 
         Returns:
             The losses that were active and `G_loss`, scalars on the device, of this process's part.
@@ -99,9 +106,12 @@ class ModelPlain:
         self._seed(step)
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.options.train, step)
         self.optimizer.zero_grad(set_to_none=True)
+        if self.options.train.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # else it takes each part of a batch for a step of its own
         parts = list(split(batch, self.options.train.gradient_accumulation_steps))
         losses, finite = zip(*(self._learn(part, step, share=share) for part, share in parts), strict=True)
         means = {name: torch.stack([of_part[name] for of_part in losses]).sum(0) for name in losses[0]}
+        agree()
         with self.timed("optimizer and EMA"):
             counts = self.update(means["G_loss"])
         names = [f"{path} {window}" for path, window in zip(batch["H_path"], batch["window"], strict=True)]
@@ -114,7 +124,7 @@ class ModelPlain:
         return means
 
     def _learn(self, batch: Mapping[str, Any], step: int, *, share: float) -> tuple[dict[str, Tensor], Tensor]:
-        """Add the gradient of a part of a batch; its share of the losses, and whether each image of it is finite, (B,).
+        """Add the gradient of a part of a batch; return its share of the losses, and which images are finite, (B,).
 
         Args:
             share: the part's crops over those of the batch.
@@ -152,11 +162,6 @@ class ModelPlain:
         """The iterations that are known to have been skipped since this was asked last."""
         taken, self.skipped = self.skipped, []
         return taken
-
-    @property
-    def optimizer(self) -> Adam:
-        """Adam, of all that is trained."""
-        return self.update.optimizer
 
     def _on_device(self, image: Tensor) -> Tensor:
         return unit_range(image.to(self.device, non_blocking=True))
@@ -265,12 +270,12 @@ def check_networks(options: Options) -> None:
 
 
 def load_teacher(options: Options, network: SwinIR | SpandrelTeacher, device: torch.device) -> Teacher:
-    """The teacher with its weights, which one of spandrel's has already."""
+    """The frozen teacher with its weights; a network that spandrel has read already has them."""
     path = options.path.pretrained_netTeacher
     if not isinstance(network, SwinIR):
         return Teacher(network.to(device))
     load_pretrained(network, path, advice=OTHER_TEACHER)
-    return Teacher(network.to(device), compiled=bool(options.train.compile))
+    return Teacher(network.to(device), compiled=compiler(options.train.compile))
 
 
 def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "", strict: bool = True) -> None:
@@ -288,6 +293,13 @@ def load_pretrained(network: nn.Module, path: str | None, *, advice: str = "", s
         load_network(network, weights, source=Path(path), advice=advice)
 
 
+def compiler(how: bool | str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """The function that `train.compile` asks for: torch.compile, in its mode if it names one, or the identity."""
+    if not how:
+        return lambda function: function
+    return partial(torch.compile, mode=how if isinstance(how, str) else None)
+
+
 def knows_bfloat16(device: torch.device) -> bool:
-    """Whether it is no GPU that only emulates bfloat16."""
+    """Whether the device has bfloat16; false for a GPU that only emulates it."""
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

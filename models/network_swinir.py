@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.swin_transformer import BasicLayer, BlockConfig, WindowAttention, of_device, shifted_window_mask
+from models.swin_transformer import BasicLayer, BlockConfig, WindowAttention, at_once, shifted_window_mask
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in [0, 1]
 # LR pixels that are up-sampled at once in inference; the peak of memory for large images.
@@ -271,8 +271,9 @@ class SwinIR(nn.Module):
         A strip is up-sampled with the rows around it that its pixels depend on, so the result is the same.
         """
         height, width = body.shape[2:]
-        rows = max(of_device(STRIP_PIXELS, body.device) // width, STRIP_MARGIN)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or rows >= height:
+        whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        rows = height if whole else max(self.strip_pixels(body.device) // width, STRIP_MARGIN)
+        if rows >= height:
             return self._upsample(body)
         strips = []
         for top in range(0, height, rows):
@@ -281,6 +282,10 @@ class SwinIR(nn.Module):
             start = (top - first) * self.upscale
             strips.append(strip[:, :, start : start + rows * self.upscale].clone())  # the rest can be freed
         return torch.cat(strips, dim=2)
+
+    def strip_pixels(self, device: torch.device) -> int:
+        """LR pixels that are up-sampled at once in inference."""
+        return at_once(STRIP_PIXELS, 3 * 4 * NUM_FEATURES * self.upscale**2, device)  # three copies in float32
 
     def _upsample(self, body: Tensor) -> Tensor:
         """(B, embed_dim, H, W) -> (B, C, upscale*H, upscale*W)."""

@@ -16,10 +16,10 @@ OPTIMIZERS: dict[str, type[Adam]] = {"adam": Adam, "adamw": AdamW}
 
 
 class Update:
-    """The step from gradients to new weights, and of the average E towards these.
+    """The step from gradients to new weights, and from the weights to their average E.
 
-    Where loss or gradient are not finite on any process, all leave weights, average and optimizer as they were. On a
-    GPU nobody waits to know that: the optimizer and the average take the answer from the device.
+    If loss or gradient are not finite on one of the processes, all of them leave weights, average and optimizer as they
+    were. On a GPU, Python does not wait to know this: optimizer and average read the answer on the device.
 
     Args:
         trainable: all that learns; the gradients of its parameters are averaged over the processes.
@@ -64,7 +64,7 @@ class Update:
 
 
 class Skipped(NamedTuple):
-    """An iteration that did not count, the last of how many in a row, and the crops for which it did not."""
+    """A skipped iteration, how many were skipped in a row up to it, and the crops that caused it."""
 
     step: int
     in_a_row: int
@@ -76,8 +76,8 @@ class Outcome:
 
     Args:
         counts: a scalar.
-        finite: which of the student's images, and their losses, are finite, (B,).
-        crops: what the crops are called, as many.
+        finite: for each crop, whether the difference of the student's image and the ground truth is finite, (B,).
+        crops: the name of each crop.
     """
 
     def __init__(self, step: int, counts: Tensor, finite: Tensor, crops: Sequence[str]) -> None:

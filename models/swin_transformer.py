@@ -6,6 +6,7 @@ h heads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -14,17 +15,26 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-# Windows of an image in inference: the temporaries of a large image's blocks outweigh the image's features, and a GPU
-# that gets few at a time waits for the next.
+# Windows that a block processes at once in inference. With more, the temporaries of a large image take more memory than
+# its features; with fewer, a GPU has too little work and waits.
 WINDOWS_AT_ONCE = {"cpu": 128, "cuda": 8192}
+BYTES_OF_WINDOW = 2**19  # of SwinIR-M in float32: queries, keys and values, the MLP's, and the bias with its mask
 CHANNELS_OF_KERNELS = 8  # heads of a multiple of these have fused kernels on a GPU, in any precision
 FUSED_TRAINING = False  # whether networks train on a GPU with kernels of Triton, which no card has tried yet
 MASKED = -100.0  # added to the logits of tokens that are not neighbours; the published value, not -inf
 
 
-def of_device(numbers: Mapping[str, int], device: torch.device) -> int:
-    """The number of this type of device; of an unknown one, that of CPUs."""
-    return numbers.get(device.type, numbers["cpu"])
+@cache
+def free_at_first(device: torch.device) -> int:
+    """Bytes of a GPU that were free when this was asked first: asking in every layer would take time."""
+    return torch.cuda.mem_get_info(device)[0]
+
+
+def at_once(most: Mapping[str, int], bytes_of_one: int, device: torch.device) -> int:
+    """How many parts of an image are worked on at once: on a GPU, what fits into an eighth of its free memory."""
+    if device.type != "cuda":
+        return most["cpu"]
+    return max(most["cpu"], min(most["cuda"], free_at_first(device) // 8 // bytes_of_one))
 
 
 def window_partition(x: Tensor, window_size: int) -> Tensor:
@@ -207,12 +217,14 @@ class SwinTransformerBlock(nn.Module):
 
     def _transform(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, M, C) -> (B, N, M, C); where no gradient is asked for, a part of the windows at a time."""
-        at_once = of_device(WINDOWS_AT_ONCE, windows.device)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or windows.shape[1] <= at_once:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._attend_and_mix(windows, mask)
+        count = at_once(WINDOWS_AT_ONCE, BYTES_OF_WINDOW, windows.device)
+        if windows.shape[1] <= count:
             return self._attend_and_mix(windows, mask)
         transformed = torch.empty_like(windows)
-        for start in range(0, windows.shape[1], at_once):
-            part = slice(start, start + at_once)
+        for start in range(0, windows.shape[1], count):
+            part = slice(start, start + count)
             transformed[:, part] = self._attend_and_mix(windows[:, part], None if mask is None else mask[part])
         return transformed
 

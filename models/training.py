@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -170,9 +170,9 @@ class Training:
 
     def _timed_step(self) -> dict[str, Tensor]:
         start = time.perf_counter()
-        batch = self._next_batch()
+        batch, agree = self._next_batch()
         loaded = time.perf_counter()
-        losses = self.model.train_step(batch)
+        losses = self.model.train_step(batch, agree=agree)
         train = self.options.train
         if any(map(self._due, (train.checkpoint_print, train.checkpoint_save, train.checkpoint_test))):
             self.model.settle()
@@ -182,18 +182,28 @@ class Training:
         self.seconds += time.perf_counter() - start
         return losses
 
-    def _next_batch(self) -> Mapping[str, Any]:
-        """This process's part of the next batch, where every process has its part and none is asked to end."""
+    def _next_batch(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
+        """This process's part of the next batch, and a function that raises if a process has no batch or is to end.
+
+        The function takes half a millisecond, in which a GPU works on the batch. On a CPU it is called here, too, since
+        an iteration is too long to be computed for nothing.
+        """
         batch, failure = None, ""
         try:
             batch = next(self.batches)
         except NoBatchError as error:
             failure = str(error)
-        if dist.any_process(batch is None or self.interrupt.requested):
-            failures = list(filter(None, dist.gather([failure])))
-            raise NoBatchError(failures[0]) if failures else Interrupted
+        must_end = dist.any_process(batch is None or self.interrupt.requested)
+
+        def agree() -> None:
+            if must_end():
+                failures = list(filter(None, dist.gather([failure])))
+                raise NoBatchError(failures[0]) if failures else Interrupted
+
+        if batch is None or self.model.update.waits:
+            agree()
         assert batch is not None
-        return batch
+        return batch, agree
 
     def _epoch(self, step: int) -> int:
         return max(step - 1, 0) * self.options.datasets.train.dataloader_batch_size // self.n_images

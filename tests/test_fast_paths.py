@@ -17,9 +17,10 @@ from data.batches import training_batches
 from data.select_dataset import define_crops, define_tests
 from models import network_swinir, swin_transformer
 from models.inspect.profiling import profile_steps
-from models.model_plain import ModelPlain
+from models.model_plain import ModelPlain, compiler
 from models.network_swinir import SwinIR
 from models.select_network import define_teacher
+from models.swin_transformer import BYTES_OF_WINDOW, WINDOWS_AT_ONCE, at_once
 from tests.conftest import train_here
 from tests.golden.fill import fill_, image
 from tests.runs import in_fork
@@ -53,6 +54,16 @@ def test_large_images_are_restored_part_by_part_to_the_same_result(
     torch.testing.assert_close(network(lr_image), whole, rtol=0, atol=1e-5)  # with gradients: nothing in parts
 
 
+def test_a_gpu_works_on_what_fits_into_an_eighth_of_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 0)
+    network = SwinIR(8, depths=[1], num_heads=[2], window_size=8, upscale=4, upsampler="pixelshuffle")
+    for gigabytes, windows, pixels in ((80, 8192, 512**2), (8, 2048, 87381), (0.1, 128, 128**2)):
+        monkeypatch.setattr(swin_transformer, "free_at_first", {gpu: int(gigabytes * 2**30)}.get)
+        assert at_once(WINDOWS_AT_ONCE, BYTES_OF_WINDOW, gpu) == windows
+        assert network.strip_pixels(gpu) == pixels
+    assert at_once(WINDOWS_AT_ONCE, BYTES_OF_WINDOW, CPU) == 128
+
+
 def test_restoring_in_parts_leaves_the_features_alone() -> None:
     """An image of one window could be changed in place."""
     network = fill_(SwinIR(8, embed_dim=12, depths=[1, 1], num_heads=[2, 2], window_size=8), 0).eval()
@@ -75,12 +86,14 @@ def test_compiled_steps_are_the_plain_ones(raw_options: dict[str, Any], tmp_path
     torch.save(fill_(teacher, 1).state_dict(), tmp_path / "teacher.pth")
     batches = [{"L": image((2, 3, 8, 8), s).float(), "H": image((2, 3, 32, 32), s + 1).float()} for s in (0, 2)]
     losses = []
-    for compiled in (False, True):
-        raw_options["train"]["compile"] = compiled
+    for how in (False, "reduce-overhead"):  # what True does, and more
+        raw_options["train"]["compile"] = how
         model = ModelPlain(Options.model_validate(raw_options), device=CPU)
         losses.append([model.train_step(batch | {"H_path": ["a", "b"], "window": ["", ""]}) for batch in batches])
     for plain, fast in zip(*losses, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-5, atol=0)
+    numbers = torch.arange(3)
+    assert torch.equal(compiler(True)(torch.neg)(numbers), -numbers)
 
 
 @pytest.mark.slow

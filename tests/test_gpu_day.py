@@ -4,16 +4,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.gpu_day.packing import pack, unpack
-from benchmarks.gpu_day.phases import Check, Day, Results, run_phase
+from benchmarks.gpu_day.phases import Day, Results, run_phase
 from tests.conftest import ROOT
+from tests.gpu_day_phase import good_bad_and_endless
 from utils.process.errors import UserError
 from utils.runs import checkpoints
 
@@ -52,31 +51,15 @@ def day(tmp_path: Path) -> Day:
     return Day(device="cpu", tiny=True, out=tmp_path, work=tmp_path, data=tmp_path, options=tmp_path / "x.json")
 
 
-def hang() -> dict[str, Any]:
-    subprocess.run(["sleep", "300"], check=True)
-    return {}
-
-
-def fail() -> dict[str, Any]:
-    raise ValueError("this card is wet")
-
-
-def checks(_: Day, deadline: float) -> Iterator[Check]:
-    yield "good", partial(dict, found=deadline > 0)
-    yield "bad", fail
-    yield "endless", hang
-    yield "never reached", fail
-
-
 @pytest.mark.slow
 def test_what_fails_is_a_row_and_what_hangs_is_killed_at_the_deadline(tmp_path: Path) -> None:
     results = Results(tmp_path / "results.json")
-    run_phase("toy", checks, day(tmp_path), seconds=45, results=results)
+    run_phase("toy", good_bad_and_endless, day(tmp_path), seconds=10, results=results)
     rows = json.loads((tmp_path / "results.json").read_text())
     assert [row["work"] for row in rows] == ["good", "bad", "the phase"]
     assert rows[0]["found"] is True
     assert rows[1]["failed"] == "ValueError: this card is wet"
-    assert rows[2]["failed"] == "killed at its deadline of 45 s"
+    assert rows[2]["failed"] == "killed at its deadline of 10 s"
 
 
 @pytest.fixture

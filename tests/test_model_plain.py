@@ -19,6 +19,7 @@ from tests.golden.fill import fill_, image
 from tests.runs import equal
 from utils.options.schema import Options
 from utils.process.errors import UserError
+from utils.process.interrupt import Interrupted
 
 CPU = torch.device("cpu")
 KINDS = ["none", "response", "feature"]
@@ -359,6 +360,23 @@ def test_on_a_gpu_nobody_waits_and_the_same_is_skipped_but_known_a_step_later(ra
     assert equal(waiting.optimizer.state_dict(), other.optimizer.state_dict())
     for mine, theirs in zip(waiting.ema.parameters(), other.ema.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-8)
+
+
+def test_an_iteration_that_some_process_cannot_make_changes_nothing(raw_options: dict[str, Any]) -> None:
+    def disagree() -> None:
+        raise Interrupted
+
+    begun, other = (ModelPlain(with_train(raw_options), device=CPU) for _ in range(2))
+    begun.train_step(batch(0))
+    before = [weight.clone() for weight in weights(begun)]
+    with pytest.raises(Interrupted):
+        begun.train_step(batch(2), agree=disagree)
+    assert begun.step == 1
+    assert all(map(torch.equal, weights(begun), before))
+    other.train_step(batch(0))
+    for model in (begun, other):
+        model.train_step(batch(4))
+    assert all(map(torch.equal, weights(begun), weights(other)))
 
 
 def test_a_checkpoint_knows_whether_its_iteration_was_skipped(raw_options: dict[str, Any]) -> None:

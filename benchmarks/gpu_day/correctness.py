@@ -15,14 +15,13 @@ from benchmarks.gpu_day.phases import ROOT, Check, Day, Row
 from benchmarks.gpu_day.trials import (
     FEATURE,
     KINDS,
-    STUDENT,
-    TINY_STUDENT,
-    TINY_TEACHER,
     attention,
     first_batches,
     images,
     model_of,
     options_of,
+    student_of,
+    teacher_of,
 )
 from data.dataset_sr import SRImages, sr_pairs
 from data.folders.files import list_images
@@ -30,7 +29,6 @@ from models.memory import peak_bytes
 from models.model_plain import ModelPlain
 from models.network_swinir import SwinIR
 from models.resume import save
-from models.select_network import SWINIR_M
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.restorer import Restorer
 from utils.imaging.io import read_image
@@ -44,15 +42,13 @@ FLOAT32, BFLOAT16 = 5e-3, 5e-2  # relative difference of losses; convolutions on
 GRADIENTS = {False: 2e-2, True: 2e-1}  # of a parameter's gradient, by whether the step is bfloat16
 TRAINED = ROOT / "model_zoo/swinir_student_x4/swinir_student_x4.safetensors"
 SET5 = ROOT / "testsets/Set5"
-X4 = {"upscale": 4, "upsampler": "pixelshuffle", "window_size": 8, "mlp_ratio": 2}
 NO_DEVICE_HAS = 2**50  # bytes
 Losses = list[dict[str, float]]
 
 
 def correctness(day: Day, _: float) -> Iterator[Check]:
     """The checks of this phase, the cheap ones first."""
-    student = (TINY_STUDENT if day.tiny else STUDENT) | X4
-    teacher = X4 | SWINIR_M | {"drop_path_rate": 0.0} | (TINY_TEACHER if day.tiny else {})
+    student, teacher = student_of(day), teacher_of(day)
     for amp in (False, True):
         precision = "bf16" if amp else "float32"
         yield f"student, {precision}: output and gradients against float64", partial(gradients, day, student, amp=amp)
@@ -76,7 +72,9 @@ def correctness(day: Day, _: float) -> Iterator[Check]:
         for name, arguments in (("student", student), ("SwinIR-M", teacher)):
             yield f"{name}, 256x256: estimated over measured peak memory", partial(memory_estimate, day, arguments)
     if not day.tiny:
-        yield "losses of A, bf16, compiled", partial(losses_agree, day, "A", {}, amp="bf16", compile=True)
+        compiled = partial(losses_agree, day, "A", {}, amp="bf16")
+        yield "losses of A, bf16, compiled", partial(compiled, compile=True)
+        yield "losses of A, bf16, compiled, CUDA graphs", partial(compiled, compile="reduce-overhead")
 
 
 def compared(found: float, at_most: float) -> Row:

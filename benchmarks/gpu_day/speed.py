@@ -1,6 +1,5 @@
 """Phase 3: how fast `ModelPlain.train_step` is on real batches, and inference, beside the published network."""
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
@@ -10,29 +9,19 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import cases
+from benchmarks.gpu_day.machine import rate
 from benchmarks.gpu_day.phases import Check, Day, Row
-from benchmarks.gpu_day.trials import (
-    KINDS,
-    STUDENT,
-    TINY_STUDENT,
-    TINY_TEACHER,
-    attention,
-    batches_of,
-    model_of,
-    options_of,
-)
-from benchmarks.timing import matmul_rate
+from benchmarks.gpu_day.trials import KINDS, attention, batches_of, model_of, options_of, student_of, teacher_of
 from models.inspect.profiling import device_work
 from models.inspect.summary import count_flops
 from models.network_swinir import SwinIR
-from models.select_network import SWINIR_M
 from utils.process.machine import keep_freed_memory, seconds
 
 WARM_UP, ROUNDS = 20, 3
 SECONDS = 1.5  # of each round
 PROFILED = 5  # steps
-X4 = {"upscale": 4, "upsampler": "pixelshuffle", "window_size": 8, "mlp_ratio": 2}
 FAST: dict[str, Any] = {"amp": "bf16", "compile": True}
+GRAPHS = FAST | {"compile": "reduce-overhead"}
 INPUTS = {"64x64": (64, 64), "640x480": (480, 640), "2K (510x340)": (340, 510)}
 
 
@@ -45,6 +34,7 @@ def speed(day: Day, _: float) -> Iterator[Check]:
     yield "A, float32, published network", partial(published_step, day)
     if not day.tiny:
         yield "A, bf16, compiled", partial(training_step, day, **FAST)
+        yield "A, bf16, compiled, CUDA graphs", partial(training_step, day, **GRAPHS)
         yield "A, bf16, compiled, fused attention", partial(training_step, day, fused=True, **FAST)
         yield "A, bf16, compiled, crops from the loader", partial(training_step, day, cache="memmap", **FAST)
     yield from inference(day)
@@ -54,12 +44,13 @@ def speed(day: Day, _: float) -> Iterator[Check]:
     if not day.tiny:
         yield "B, stored teacher, bf16, compiled", partial(training_step, day, **FAST, **stored)
         yield "C, bf16, compiled", partial(training_step, day, **FAST, **KINDS["C"])
+        yield "B, stored teacher, bf16, compiled, CUDA graphs", partial(training_step, day, **GRAPHS, **stored)
+        yield "C, bf16, compiled, CUDA graphs", partial(training_step, day, **GRAPHS, **KINDS["C"])
 
 
 def inference(day: Day) -> Iterator[Check]:
     """Student and SwinIR-M, and the published network with the same sizes."""
-    student = (TINY_STUDENT if day.tiny else STUDENT) | X4
-    teacher = X4 | SWINIR_M | (TINY_TEACHER if day.tiny else {})
+    student, teacher = student_of(day), teacher_of(day)
     for name, (height, width) in ({"16x16": (16, 16)} if day.tiny else INPUTS).items():
         for role, arguments in (("student", student), ("SwinIR-M", teacher)):
             for label, who, amp in (("bf16", "ours", True), ("float32", "ours", False), ("published", "peer", False)):
@@ -91,11 +82,7 @@ def kernels(run: Callable[[], object], place: torch.device) -> Row:
     if place.type != "cuda":
         return {}
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-        start = time.perf_counter()
-        for _ in range(PROFILED):
-            run()
-        torch.cuda.synchronize(place)
-        taken = time.perf_counter() - start
+        taken = seconds(lambda: [run() for _ in range(PROFILED)], place)
     count, busy = device_work(profiler)
     return {"kernels": count / PROFILED, "busy_while_profiled": busy / taken}
 
@@ -116,21 +103,15 @@ def training_step(day: Day, *, fused: bool = False, cache: str = "auto", **train
 def published_step(day: Day) -> Row:
     """The published network's step A on one random batch: no loader, no average, nothing that watches it."""
     batch = 2 if day.tiny else 32
-    student = (TINY_STUDENT if day.tiny else STUDENT) | X4
-    build = partial(cases.step_run, "peer", student_arguments=student, teacher_arguments=None, kind="none", fast=False)
-    row = timed(day, partial(build, batch=batch, device=day.place))
+    alone = partial(cases.step_run, "peer", teacher_arguments=None, kind="none", fast=False)
+    row = timed(day, partial(alone, student_arguments=student_of(day), batch=batch, device=day.place))
     return row | shares(day, False, batch, row["ms"] / 1000)
 
 
 def shares(day: Day, bf16: bool, batch: int, taken: float) -> Row:
     """Crops a second, and the student's FLOPs as a share of what a matrix product of this precision reaches."""
-    arguments = (TINY_STUDENT if day.tiny else STUDENT) | X4
+    arguments = student_of(day)
     with torch.device("meta"):
         flops = count_flops(SwinIR(**arguments), channels=3) * (arguments["img_size"] / 64) ** 2
-    torch.set_float32_matmul_precision("highest")
-    dtype, size = (
-        (torch.bfloat16 if bf16 else torch.float32),
-        64 if day.tiny else 8192 if day.device == "cuda" else 1024,
-    )
-    rate = matmul_rate(day.place, dtype, size=size)
-    return {"crops/s": batch / taken, "share_of_matmul": 3 * flops * batch / taken / rate}
+    possible = 1e12 * rate(day, "bf16" if bf16 else "float32")["TFLOP/s"]
+    return {"crops/s": batch / taken, "share_of_matmul": 3 * flops * batch / taken / possible}

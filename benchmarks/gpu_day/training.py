@@ -35,14 +35,10 @@ def training(day: Day, deadline: float) -> Iterator[Check]:
     yield f"training of {day.options.stem}", partial(train, day, deadline)
 
 
-def task_folder(day: Day) -> Path:
-    """Where the task that is trained lies."""
-    return day.work / "runs" / load(day.options).task
-
-
 def train(day: Day, deadline: float) -> Row:
     """Begin or continue, stop by SIGTERM, and tell how far it came."""
-    runs, task = day.work / "runs", task_folder(day)
+    runs = day.work / "runs"
+    task = runs / load(day.options).task
     if day.resume:
         unpack(day.resume, runs)
     begun = max(checkpoints.complete(task / "models"), default=0)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import cases
 from benchmarks.gpu_day.phases import Day
 from data.batches import Batch, training_batches
 from data.dataset_sr import SRCrops, define_taught
@@ -17,23 +18,14 @@ from data.folders.files import list_images
 from data.select_dataset import define_crops
 from models import swin_transformer
 from models.model_plain import ModelPlain
+from models.network_swinir import SwinIR
 from models.resume import resume
-from models.select_network import define_teacher
 from utils.imaging.io import read_image, write_image
 from utils.imaging.resize import bicubic_down
 from utils.options.schema import Options
 
 IMAGES = 8  # so few that stored answers of the teacher are soon made
-STUDENT: dict[str, Any] = {
-    "img_size": 48,
-    "embed_dim": 60,
-    "depths": [4] * 4,
-    "num_heads": [6] * 4,
-    "window_size": 8,
-    "mlp_ratio": 2,
-    "upsampler": "pixelshuffle",
-    "drop_path_rate": 0.0,
-}
+STUDENT: dict[str, Any] = cases.STUDENT | {"drop_path_rate": 0.0}
 TINY_STUDENT = STUDENT | {"img_size": 16, "embed_dim": 12, "depths": [1] * 4}
 TINY_TEACHER = {"img_size": 16, "embed_dim": 24, "depths": [1] * 6}
 RESPONSE: dict[str, Any] = {"distillation_type": "response"}
@@ -47,6 +39,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "C at its best": FEATURE | STUDENT_SIDE,
     "B, zoomed inputs": RESPONSE | {"zoomed_inputs": True},
 }
+
+
+def student_of(day: Day) -> dict[str, Any]:
+    """The student's arguments."""
+    return TINY_STUDENT if day.tiny else STUDENT
+
+
+def teacher_of(day: Day) -> dict[str, Any]:
+    """The arguments of SwinIR-M, or of a tiny one."""
+    return cases.TEACHER | {"drop_path_rate": 0.0} | (TINY_TEACHER if day.tiny else {})
 
 
 def options_of(
@@ -75,7 +77,7 @@ def options_of(
                 },
                 "test": {"name": "test", **folder},
             },
-            "netG": (TINY_STUDENT if day.tiny else STUDENT) | (network or {}),
+            "netG": student_of(day) | (network or {}),
             "netTeacher": TINY_TEACHER if day.tiny else {},
             "train": {"total_iter": 10**6, **train},
         }
@@ -112,13 +114,8 @@ def teacher_weights(day: Day) -> Path:
     """The weights of a teacher of SwinIR-M's size, which are random: what it teaches does not matter here."""
     path = day.work / "teacher.pth"
     if not path.exists():
-        network = TINY_TEACHER if day.tiny else {}
-        files = {"datasets": {"train": {"name": "none", "dataroot_H": "none"}}, "train": {"total_iter": 1}}
-        options = Options.model_validate(
-            {"task": "teacher", "scale": 4, "netG": {"upsampler": "pixelshuffle"}, "netTeacher": network, **files}
-        )
         torch.manual_seed(1)
-        torch.save(define_teacher(options).state_dict(), path)
+        torch.save(SwinIR(**teacher_of(day)).state_dict(), path)
     return path
 
 

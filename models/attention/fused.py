@@ -26,7 +26,7 @@ def fused_attention(qkv: Tensor, bias: Tensor, mask: Tensor | None, *, heads: in
         mask: (N, M, M) of shifted windows, where W is a multiple of N.
 
     Returns:
-        (W, M, C), in the type of `qkv`. What is between is computed in float32.
+        (W, M, C), in the type of `qkv`. Logits and softmax are computed in float32.
     """
     mask = None if mask is None else mask.contiguous()
     return _attend(qkv.contiguous(), bias.contiguous(), mask, heads, scale)[0]
@@ -86,7 +86,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _gradients(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-    """The gradients of `_attend`; lse is nobody's but the backward pass's."""
+    """The gradients of `_attend`; its output `lse` is used only here, and has no gradient."""
     qkv, bias, mask, lse = ctx.saved_tensors
     grads = _attend_backward(qkv, bias, mask, lse, grad_out.contiguous(), heads=ctx.heads, scale=ctx.scale)
     return *grads, None, None, None

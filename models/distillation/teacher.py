@@ -4,7 +4,7 @@ Shapes: B batch, C image channels, H W height and width of the LR image, s scale
 D_s and D_t those of student and teacher. Images are [0, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -12,16 +12,21 @@ from torch import Tensor, nn
 
 from models.distillation.features import FeatureNetwork, TeacherSignal, of_pixels
 
+Ask = Callable[[Tensor], tuple[Tensor, Sequence[Tensor]]]
+
 
 class Teacher:
-    """A frozen network. Deliberately not a module: no optimizer, `train()` or checkpoint can reach it."""
+    """A frozen network. Deliberately not a module: no optimizer, `train()` or checkpoint can reach it.
+
+    Args:
+        compiled: what compiles the function that is called in training.
+    """
 
     network: FeatureNetwork
 
-    def __init__(self, network: nn.Module, *, compiled: bool = False) -> None:
+    def __init__(self, network: nn.Module, *, compiled: Callable[[Ask], Ask] = lambda ask: ask) -> None:
         self.network = cast("FeatureNetwork", network.eval().requires_grad_(requires_grad=False))
-        ask = self.network.forward_with_features
-        self.ask = torch.compile(ask) if compiled else ask
+        self.ask = compiled(self.network.forward_with_features)
 
     @torch.no_grad()  # not inference_mode: the translators' gradients need these tensors
     def __call__(self, lr_image: Tensor) -> TeacherSignal:

@@ -82,13 +82,13 @@ def parse(text: str) -> Any:
     """JSON with comments.
 
     Raises:
-        ValueError: it is none, keys occur twice, or a number has more digits than Python writes again.
+        ValueError: the text is not JSON, keys occur twice, or a number has more than `LONGEST` digits.
     """
     return json5.loads(text, allow_duplicate_keys=False, parse_int=whole_number)
 
 
 def whole_number(digits: str, base: int = 10) -> int:
-    """An integer, not longer than what Python also writes in decimal digits."""
+    """An integer of at most `LONGEST` digits; Python refuses to write much longer ones."""
     if len(digits) > LONGEST:
         raise ValueError(f"a number of {len(digits):,} digits")
     return int(digits, base)

@@ -1,10 +1,10 @@
 """The option file's sections `netG` and `netTeacher`. Names are those of the published constructor."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, PositiveFloat
+from pydantic import PositiveFloat
 
-from utils.options.types import Channels, Count, PerRSTB, Rate, Section, not_a_boolean
+from utils.options.types import Channels, Count, PerRSTB, Rate, Scale, Section
 
 
 class Network(Section):
@@ -44,7 +44,7 @@ class Network(Section):
     """Whether the first tokens are normalised."""
     use_checkpoint: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
-    upscale: Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(not_a_boolean)] = 2
+    upscale: Scale = 2
     """Up-sampling factor; follows `scale` where it is left out."""
     img_range: PositiveFloat = 1.0
     """The network works on [0, 1] images times this number."""

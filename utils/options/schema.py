@@ -5,22 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PrivateAttr, model_validator
 
 from utils.options.datasets import Datasets
 from utils.options.networks import Network, SpandrelNetwork
-from utils.options.types import (
-    Channels,
-    Count,
-    LossFunction,
-    Name,
-    PathText,
-    Rate,
-    RSTBPair,
-    Section,
-    Whole,
-    not_a_boolean,
-)
+from utils.options.types import Channels, Count, LossFunction, Name, PathText, Rate, RSTBPair, Scale, Section, Whole
 from utils.process.files import write_whole
 
 NOTABLE = 0.05  # share of the start in an average
@@ -107,9 +96,10 @@ class TrainOptions(Section):
     support bfloat16; float16 is not offered, since SwinIR's features overflow it."""
     matmul_precision: Literal["highest", "high"] = "high"
     """Matrix products of float32 on GPUs. highest: exact; high: rounded to TF32, as convolutions are there."""
-    compile: bool | Literal["auto"] = False
+    compile: bool | Literal["auto", "reduce-overhead"] = False
     """Compile the student and an online SwinIR teacher with torch.compile, which takes some minutes at the start; auto:
-    on GPUs only. Not yet measured on any."""
+    on GPUs only; reduce-overhead: in its mode of this name, whose CUDA graphs launch many kernels at once. Not yet
+    measured on any GPU."""
     G_param_strict: bool = True
     """Whether `path.pretrained_netG` must be exactly the student's. false: what fits by name and shape is loaded, and
     the log names the rest; so x4 starts from weights of x2, all but the upsampler."""
@@ -172,7 +162,7 @@ class Options(Section):
     """Name of the experiment and of its folder below `path.root`."""
     model: Literal["plain"] = "plain"
     """Training step: `models.model_plain.ModelPlain`."""
-    scale: Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(not_a_boolean)]
+    scale: Scale
     """Super-resolution factor; 1 for denoising and JPEG artefacts."""
     n_channels: Channels = 3
     """1: grayscale, 3: RGB."""
@@ -265,7 +255,7 @@ class Options(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_teacher(self) -> "Options":
+    def _check_teacher_and_judge(self) -> "Options":
         if self.train.teacher == "stored" and self.datasets.train.dataset_type != "sr":
             raise ValueError("train.teacher: 'stored' needs LR images that stay the same, of dataset_type 'sr'")
         if self.train.teacher_ensemble and self.train.teacher == "online":
@@ -276,6 +266,8 @@ class Options(Section):
             )
         if isinstance(self.netTeacher, SpandrelNetwork) and self.path.pretrained_netTeacher is None:
             raise ValueError("path.pretrained_netTeacher: missing, but netTeacher.net_type is 'spandrel'")
+        if self.train.checkpoint_keep_best is not None and not self.datasets.tests:
+            raise ValueError("train.checkpoint_keep_best: there is no test set in datasets to judge by")
         return self
 
     @model_validator(mode="after")
@@ -299,12 +291,6 @@ class Options(Section):
             )
         if train.frequency_target == "teacher" and train.distillation_type == "none":
             raise ValueError("train.frequency_target: there is no teacher, since distillation_type is 'none'")
-        return self
-
-    @model_validator(mode="after")
-    def _check_judge(self) -> "Options":
-        if self.train.checkpoint_keep_best is not None and not self.datasets.tests:
-            raise ValueError("train.checkpoint_keep_best: there is no test set in datasets to judge by")
         return self
 
     def renamed(self, task: str) -> "Options":

@@ -42,6 +42,7 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 PathText = Annotated[str, Field(min_length=1), AfterValidator(without_control_characters)]
 PathTexts = Annotated[PathText | Annotated[list[PathText], Field(min_length=1)], BeforeValidator(one_path_or_several)]
 Channels = Annotated[Literal[1, 3], BeforeValidator(not_a_boolean)]
+Scale = Annotated[Literal[1, 2, 3, 4, 8], BeforeValidator(not_a_boolean)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 PerRSTB = Annotated[list[Count], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]  # of a folder: no slashes, no leading dots

@@ -1,7 +1,7 @@
 """One process or many: what torchrun started, asked in one place."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from utils.process.errors import UserError
+from utils.process.interrupt import killable
 from utils.process.lost_process import lost_process_explained
 
 T = TypeVar("T")
@@ -21,15 +22,20 @@ LONGEST_WAIT = timedelta(hours=6)  # while the main process makes LR images or s
 
 @contextmanager
 def processes() -> Iterator[torch.device]:
-    """This process's device, and the company of the others inside the block, where torchrun started several.
+    """Give this process its device and, if torchrun started several processes, connect them inside the block.
 
     Raises:
         UserError: there are more processes than GPUs.
         LostProcessError: the others are not reached.
     """
     device = join()
-    with lost_process_explained(rank()):
-        yield device
+    try:
+        with lost_process_explained(rank()):
+            yield device
+    except BaseException:
+        if device.type == "cpu":  # or gloo's threads may abort the process at its end; NCCL would wait for the others
+            leave()
+        raise
     leave()
 
 
@@ -46,17 +52,18 @@ def join() -> torch.device:
             raise UserError(f"torchrun: {device} is asked for, but there are {torch.cuda.device_count()} GPUs")
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        store, own_rank, count = next(torch.distributed.rendezvous("env://", timeout=LONGEST_WAIT))
-        # torchrun keeps the store when it starts all processes anew; gloo would read the addresses of those that died.
-        fresh = torch.distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
-        torch.distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            store=fresh,
-            rank=own_rank,
-            world_size=count,
-        )
-        patient_group()  # made now, while all are here
+        with killable():
+            meet(backend="cpu:gloo,cuda:nccl" if cuda else "gloo")
     return device
+
+
+def meet(*, backend: str) -> None:
+    """Wait for the other processes, and form groups with them."""
+    store, own_rank, count = next(torch.distributed.rendezvous("env://", timeout=LONGEST_WAIT))
+    # torchrun keeps the store when it starts all processes anew; gloo would read the addresses of those that died.
+    fresh = torch.distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    torch.distributed.init_process_group(backend, store=fresh, rank=own_rank, world_size=count)
+    patient_group()  # made now, while all are here
 
 
 @cache
@@ -151,13 +158,23 @@ def from_main(tensors: Iterable[Tensor]) -> None:
             torch.distributed.broadcast(tensor.detach(), src=0)
 
 
-def any_process(flag: bool) -> bool:
-    """Whether the flag is set on any of the processes; the same answer on all, without waiting for a GPU."""
+def any_process(flag: bool) -> Callable[[], bool]:
+    """Ask whether the flag is set on any of the processes, the same on all, without waiting for a GPU.
+
+    Returns:
+        What waits for the answer. Until it is called, no process may use the patient group for anything else.
+    """
     if world_size() == 1:
-        return flag
+        return lambda: flag
     flags = torch.tensor(int(flag))
-    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX, group=patient_group())
-    return bool(flags)
+    highest = torch.distributed.ReduceOp.MAX
+    asked = torch.distributed.all_reduce(flags, highest, group=patient_group(), async_op=True)
+
+    def answer() -> bool:
+        asked.wait()
+        return bool(flags)
+
+    return answer
 
 
 def check_same(what: str, seen: str) -> None:

@@ -42,7 +42,7 @@ class NoBatchError(UserError):
 
 @contextmanager
 def errors_about(place: object) -> Iterator[None]:
-    """Begin what `UserError`s of the block say with the file or folder that they are about."""
+    """Put `place`, such as a file or folder, in front of the text of any `UserError` that the block raises."""
     try:
         yield
     except UserError as error:

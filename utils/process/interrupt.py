@@ -9,6 +9,8 @@ from typing import Any
 from utils.process.errors import tell
 from utils.process.lost_process import LostProcessError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupted(BaseException):
     """The run is to end; not an `Exception`, since nothing should go on after it."""
@@ -29,7 +31,7 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
-        self._before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._request) for number in SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -70,3 +72,14 @@ class Interrupt:
         finally:
             self._immediate = before
         self._raise_if_due()
+
+
+@contextmanager
+def killable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM kill the process inside the block, where C++ waits and calls no handler of Python."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -16,7 +16,7 @@ class LostProcessError(UserError):
 
 @contextmanager
 def lost_process_explained(rank: int) -> Iterator[None]:
-    """Make what PyTorch raises where process `rank` does not reach another one a `LostProcessError`."""
+    """Turn the error that PyTorch raises if process `rank` does not reach another one into a `LostProcessError`."""
     try:
         yield
     except RuntimeError as error:
