@@ -173,9 +173,10 @@ def run_set(
 
 
 def results_folder(degradation: Degradation, model: Path) -> Path:
-    """The published script's folder for official weights, `swinir_<task>_<degree>`; of others, `swinir` is their name.
+    """The folder of results: for official weights the published script's, `swinir_<task>_<degree>`.
 
-    That is the name of the file, after the experiment's or its folder's unless it begins with that.
+    For other weights, their name stands in place of `swinir`: the file's name, with the name of its experiment or
+    folder in front, unless the file's name begins with it.
     """
     ending = f"{degradation.task}_{degradation.degree}"
     for weights in official():

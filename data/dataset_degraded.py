@@ -21,7 +21,6 @@ from utils.imaging.degradations import Degrade, Read
 from utils.imaging.io import jpeg_round_trip, read_image
 from utils.imaging.tensors import to_tensor
 from utils.options.datasets import TrainSet
-from utils.process.errors import UserError
 
 JPEG_UNIT = 16  # pixels in height and width that JPEG codes together: four blocks, which share their colour
 
@@ -97,11 +96,8 @@ class DegradedCrops(Crops):
         self.H_size = H_size
         self.degrade = degrade
 
-    def __getitem__(self, draw: Draw) -> Item | UserError:
-        try:
-            image = self.images[draw.image]
-        except UserError as error:
-            return error  # as an item: raised in a worker process it would arrive wrapped in a traceback
+    def __getitem__(self, draw: Draw) -> Item:
+        image = self.images[draw.image]
         rng = np.random.default_rng([self.seed, draw.position])
         orientation = int(rng.integers(8))
         turned = turn(image, orientation)

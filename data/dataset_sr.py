@@ -21,13 +21,13 @@ from data.stores.device import copied, has_room, store_of_images
 from data.stores.mapped import ImageStore, decoded, fingerprint, remove_outdated
 from data.stores.windows import Window, choose, choose_window, reorient
 from utils.evaluation.restorer import Restore
-from utils.imaging.io import read_image
+from utils.imaging.io import image_size, read_image
 from utils.imaging.resize import bicubic_down, shrunk
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.datasets import Folders, ImageSet
 from utils.options.schema import Options
 from utils.process import dist
-from utils.process.errors import UserError, errors_about
+from utils.process.errors import errors_about
 
 
 class SRImages(Dataset[Item]):
@@ -71,10 +71,16 @@ class SRImages(Dataset[Item]):
         return lr, hr[: self.scale * lr.shape[0], : self.scale * lr.shape[1]]
 
     def lr_size(self, index: int) -> tuple[int, int]:
-        """Height and width of an LR image of the store, as `pixels` cuts it."""
-        assert self.store is not None
-        lr_shape, hr_shape = self.store.shapes[index], self.store.shapes[index + len(self)]
-        return min(lr_shape[0], hr_shape[0] // self.scale), min(lr_shape[1], hr_shape[1] // self.scale)
+        """Height and width of an LR image, as `pixels` cuts it.
+
+        Raises:
+            UserError: one of the two files cannot be read.
+        """
+        if self.store is None:
+            hr, lr = map(image_size, self.pairs[index])
+        else:
+            hr, lr = self.store.shapes[index + len(self)][:2], self.store.shapes[index][:2]
+        return min(lr[0], hr[0] // self.scale), min(lr[1], hr[1] // self.scale)
 
     def _read(self, path: Path) -> np.ndarray:
         return read_unchanged(path, self.versions[path], read=partial(read_image, channels=self.channels))
@@ -105,11 +111,8 @@ class SRCrops(Crops):
         self.zoomed = zoomed
         self.L_size = H_size // images.scale
 
-    def __getitem__(self, draw: Draw) -> Item | UserError:
-        try:
-            lr, hr = self.images.pixels(draw.image)
-        except UserError as error:
-            return error  # as an item: raised in a worker process it would arrive wrapped in a traceback
+    def __getitem__(self, draw: Draw) -> Item:
+        lr, hr = self.images.pixels(draw.image)
         window, pair = self.window(draw, lr.shape[:2]), self.images.pairs[draw.image]
         of_hr = window.times(self.images.scale)
         item = Item(L=to_tensor(window.of(lr)), H=to_tensor(of_hr.of(hr)), L_path=str(pair.L), H_path=str(pair.H))
@@ -234,7 +237,7 @@ def define_taught(images: SRImages, options: Options, restore: Restore, device: 
     ensemble = options.train.teacher_ensemble
     lr_files = [pair.L for pair in images.pairs]
     scale, channels = options.scale, options.n_channels
-    sizes = (pair.shared_size(scale) for pair in images.pairs)
+    sizes = map(images.lr_size, range(len(images)))
     shapes = [(scale * height, scale * width, channels) for height, width in sizes]
     folders = options.datasets.train.folders
     teacher = f"{weights.parent.parent.name}-{weights.stem}-{short_hash(weights)}{'-ensemble' if ensemble else ''}"

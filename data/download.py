@@ -4,11 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from utils.download import extract_zip, fetch, folder_for
 from utils.process.errors import UserError, exit_on_user_error
@@ -91,13 +90,8 @@ def _fetch_files(name: str, entries: Sequence[Entry], root: Path) -> None:
     def one(entry: Entry) -> Path:
         return fetch(entry.url, root / entry.path, size=entry.size, sha256=entry.sha256)
 
-    with (
-        folder_for(root / name),
-        ThreadPoolExecutor(THREADS) as pool,
-        tqdm(total=len(entries), desc=name, unit="file", disable=None) as bar,
-    ):
-        for _ in pool.map(one, entries):
-            bar.update()
+    with folder_for(root / name):
+        thread_map(one, entries, max_workers=THREADS, desc=name, unit="file", disable=None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

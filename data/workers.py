@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -82,7 +82,7 @@ def start(loader: DataLoader[Any], workers: list[BaseProcess]) -> Iterator[Any]:
         return iter(loader)
     except OSError as error:
         kill([child for child in multiprocessing.active_children() if child not in before])
-        # A loader half made complains where it is deleted.
+        # Delete the half-made loader here, and hide the error that its deletion prints.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         traceback.clear_frames(error.__traceback__)
         sys.unraisablehook = hook
@@ -95,7 +95,7 @@ def start(loader: DataLoader[Any], workers: list[BaseProcess]) -> Iterator[Any]:
 
 @contextmanager
 def explained(workers: list[BaseProcess], seconds: float) -> Iterator[None]:
-    """Make whatever keeps a batch from coming one sentence that says what helps."""
+    """Turn any error that keeps a batch from coming into one sentence that says what helps."""
     try:
         yield
     except DeadlineError:
@@ -139,10 +139,8 @@ def end(batches: Iterator[Any], workers: list[BaseProcess]) -> None:
         return
     shutdown: Callable[[], None] = getattr(batches, "_shutdown_workers", lambda: None)
     try:
-        with deadline(LAST_WAIT):
+        with suppress(DeadlineError), deadline(LAST_WAIT):
             shutdown()
-    except DeadlineError:
-        pass
     finally:
         kill(workers)  # or Python would wait for them at its own end
 

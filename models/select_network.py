@@ -45,11 +45,10 @@ def define_G(options: Options, *, frozen: bool = False) -> SwinIR:  # noqa: N802
 
 
 def define_teacher(options: Options) -> SwinIR | SpandrelTeacher:
-    """The teacher of an option file: SwinIR-M but for what `netTeacher` sets, or what spandrel reads.
+    """The teacher of an option file: a SwinIR without its weights, or a network that spandrel reads from its weights.
 
-    Where there is no `netTeacher`, its file of weights, once it is there, decides.
-    With the `net_type` "swinir_student" what is left out of the widths and depths is the student's.
-    A SwinIR comes without its weights; what spandrel reads, its weights decide.
+    Without `netTeacher`, the file of weights decides which network it is, if the file exists. Keys that `netTeacher`
+    leaves out are those of SwinIR-M; with the `net_type` "swinir_student", widths and depths are the student's.
 
     Raises:
         UserError: as `build`, or as `read_teacher`.
@@ -114,7 +113,7 @@ def describe_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def load_network(network: nn.Module, weights: Mapping[str, Tensor], *, source: Path, advice: str = "") -> None:
-    """`load_weights`, but of weights of another SwinIR the sentence says what each of the two is.
+    """As `load_weights`, but if the weights are those of another SwinIR, the error describes both networks.
 
     Raises:
         UserError: the weights are not the network's.

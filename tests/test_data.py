@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.batches import Batch, Item, training_batches
+from data.batches import Batch, training_batches
 from data.dataset_sr import SRCrops, SRImages, define_pairs, sr_pairs
 from data.folders.derived import derived_folder, make_bicubic_lr
 from data.folders.files import check_known_count, list_images
@@ -257,13 +257,6 @@ class TestSampler:
             sampler(world_size=3)
 
 
-def take(crops: SRCrops, draw: Draw) -> Item:
-    """A crop of images that can be read."""
-    item = crops[draw]
-    assert not isinstance(item, UserError)
-    return item
-
-
 def hr_half(crops: SRCrops) -> ImageStore:
     """The HR images of the store, in the place of a teacher's output."""
     stored = crops.images.store
@@ -297,7 +290,7 @@ class TestCrops:
         crops = define_sr_crops(define())
         seen = set()
         for position in range(100):
-            item = take(crops, Draw(position % N_IMAGES, position))
+            item = crops[Draw(position % N_IMAGES, position)]
             assert (item["L"].shape, item["H"].shape) == ((3, 8, 8), (3, 32, 32))
             assert item["L"].dtype == item["H"].dtype == torch.uint8
             assert torch.equal(item["H"][:2] // 4, spread(item["L"])[:2])
@@ -310,7 +303,7 @@ class TestCrops:
 
     def test_every_window_occurs(self, define: Callable[..., Options]) -> None:
         crops = define_sr_crops(define(H_size=36))
-        items = [take(crops, Draw(0, position)) for position in range(300)]
+        items = [crops[Draw(0, position)] for position in range(300)]
         first_pixels = {tuple(item["L"][:2].amin(dim=(1, 2)).tolist()) for item in items}
         assert first_pixels == {(top, left) for top in range(4) for left in range(8)}
 
@@ -319,7 +312,7 @@ class TestCrops:
         write_image(tmp_path / "square_L" / "0.png", coordinates(12, 12))
         roots = {"dataroot_H": str(tmp_path / "square"), "dataroot_L": str(tmp_path / "square_L")}
         crops = define_sr_crops(define(**roots, H_size=48))
-        hr = take(crops, Draw(0, 0))["H"]
+        hr = crops[Draw(0, 0)]["H"]
         assert hr.shape == (3, 48, 48)
         assert (hr[:2].amin(), hr[0].amax(), hr[1].amax()) == (0, 47, 47)
 
@@ -327,7 +320,7 @@ class TestCrops:
         crops = define_sr_crops(define())
         crops.taught = hr_half(crops)
         for position in range(20):
-            item = take(crops, Draw(position % N_IMAGES, position))
+            item = crops[Draw(position % N_IMAGES, position)]
             assert torch.equal(item["T"], item["H"])
 
     def test_zoomed_inputs_are_windows_of_hr_and_of_the_halved_lr_image_beside_the_same_crops(
@@ -338,8 +331,8 @@ class TestCrops:
         kinds, halved = set(), 0
         for position in range(60):
             draw = Draw(position % N_IMAGES, position)
-            item = take(crops, draw)
-            assert torch.equal(item["H"], take(plain, draw)["H"])
+            item = crops[draw]
+            assert torch.equal(item["H"], plain[draw]["H"])
             assert item["Z"].shape == item["L"].shape == (3, 6, 6)
             inner = item["Z"][:2, 1:-1, 1:-1].int()  # bicubic bends the borders
             # Pixels hold their coordinates, so four in a row differ by 3, and by 6 at half the size, give or take 1.
@@ -353,21 +346,21 @@ class TestCrops:
     def test_an_image_too_small_to_be_halved_is_only_zoomed_into(self, define: Callable[..., Options]) -> None:
         crops = SRCrops(define_sr_crops(define()).images, H_size=32, seed=0, zoomed=True)
         for position in range(9):
-            inner = take(crops, Draw(0, position))["Z"][:2].int().flatten(1)
+            inner = crops[Draw(0, position)]["Z"][:2].int().flatten(1)
             assert (inner.amax(1) - inner.amin(1)).tolist() == [7, 7]
 
     def test_the_crop_is_a_function_of_seed_and_draw(self, define: Callable[..., Options]) -> None:
         crops, again = define_sr_crops(define()), define_sr_crops(define())
         other_seed = define_sr_crops(define(manual_seed=1))
         draws = [Draw(0, position) for position in range(30)]
-        later = [take(again, draw)["H"] for draw in reversed(draws)][::-1]
-        assert all(torch.equal(take(crops, draw)["H"], hr) for draw, hr in zip(draws, later, strict=True))
-        assert len({take(crops, draw)["H"].numpy().tobytes() for draw in draws}) > 20
-        assert sum(torch.equal(take(crops, draw)["H"], take(other_seed, draw)["H"]) for draw in draws) < 5
+        later = [again[draw]["H"] for draw in reversed(draws)][::-1]
+        assert all(torch.equal(crops[draw]["H"], hr) for draw, hr in zip(draws, later, strict=True))
+        assert len({crops[draw]["H"].numpy().tobytes() for draw in draws}) > 20
+        assert sum(torch.equal(crops[draw]["H"], other_seed[draw]["H"]) for draw in draws) < 5
 
     def test_gray_training_reads_one_channel(self, define: Callable[..., Options], hr_folder: Path) -> None:
         crops = define_sr_crops(define(n_channels=1))
-        item = take(crops, Draw(3, 0))
+        item = crops[Draw(3, 0)]
         assert (item["L"].shape, item["H"].shape) == ((1, 8, 8), (1, 32, 32))
         whole = crops.images[3]["H"]
         np.testing.assert_array_equal(whole[0], read_image(hr_folder / "3.png", channels=1)[:48, :64, 0])
@@ -434,8 +427,8 @@ class TestTrainingBatches:
         crops = define_sr_crops(options)
         draws = next(iter(sampler(N_IMAGES, seed=5, first_step=3)))
         batch = next(training_batches(crops, options, first_step=3, device=torch.device("cpu")))
-        assert torch.equal(batch["H"], torch.stack([take(crops, draw)["H"] for draw in draws]))
-        assert batch["H_path"] == [take(crops, draw)["H_path"] for draw in draws]
+        assert torch.equal(batch["H"], torch.stack([crops[draw]["H"] for draw in draws]))
+        assert batch["H_path"] == [crops[draw]["H_path"] for draw in draws]
 
     @pytest.mark.parametrize("workers", [0, 2])
     @pytest.mark.parametrize("folder", ["HR", "LR"])

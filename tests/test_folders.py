@@ -318,5 +318,6 @@ def test_very_many_bad_images_are_folded_by_what_is_wrong_with_them(
     named = ", ".join(f"{folder}/{index:02d}.png {20 + index}x8" for index in range(5))
     assert refused({"dataroot_H": str(folder)}, {}) == (
         f"error: {folder}/text.png: cannot be read as an image\n"
-        f"error: pixels are too few for datasets.train.H_size 32: {named} and 37 more"
+        f"error: pixels are too few for datasets.train.H_size 32: {named} and 37 more\n"
+        "error: datasets.train.H_size 32: the largest that all images allow is 8"
     )

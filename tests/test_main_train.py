@@ -302,7 +302,8 @@ def test_a_test_set_that_is_left_out_later_keeps_its_figures(
         (damage_hr, r"0001.png: cannot be read as an image"),
         (
             small_crop,
-            r"0000.png: 64x48 pixels are too few for datasets.train.H_size 52\n(.*\n)*.*0005.png: 64x48 pixels",
+            r"0000.png: 64x48 pixels are too few for datasets.train.H_size 52\n(.*\n)*.*0005.png: 64x48 pixels.*\n"
+            "error: datasets.train.H_size 52: the largest that all images allow is 48",
         ),
         (missing_teacher, r"path.pretrained_netTeacher: there is no file .*teacher.pth"),
         (other_teacher, r"teacher.pth: these weights do not fit the network"),

@@ -6,6 +6,7 @@ by these names, as in a clone, so the package's own folder is searched before al
 
 import importlib
 import sys
+from functools import partial
 from pathlib import Path
 
 
@@ -15,21 +16,8 @@ def run(module: str, **arguments: str) -> None:
     importlib.import_module(module).main(**arguments)
 
 
-def train() -> None:
-    """`swinir-train`: as `main_train_student.py`."""
-    run("main_train_student")
-
-
-def test() -> None:
-    """`swinir-test`: as `main_test_swinir.py`."""
-    run("main_test_swinir")
-
-
-def report() -> None:
-    """`swinir-report`: as `python -m utils.report`."""
-    run("utils.report.__main__", prog="swinir-report")
-
-
-def export() -> None:
-    """`swinir-export`: as `python -m models.export`."""
-    run("models.export.__main__", prog="swinir-export")
+# As main_train_student.py, main_test_swinir.py, `python -m utils.report` and `python -m models.export`.
+train = partial(run, "main_train_student")
+test = partial(run, "main_test_swinir")
+report = partial(run, "utils.report.__main__", prog="swinir-report")
+export = partial(run, "models.export.__main__", prog="swinir-export")

@@ -2,14 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-LABELS = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "psnr_y": "PSNR_Y",
-    "ssim_y": "SSIM_Y",
-    "psnrb": "PSNRB",
-    "psnrb_y": "PSNRB_Y",
-}
+LABELS = {key: key.upper() for key in ("psnr", "ssim", "psnr_y", "ssim_y", "psnrb", "psnrb_y")}
 
 
 def formatted(figures: Mapping[str, float]) -> dict[str, str]:

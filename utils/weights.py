@@ -117,7 +117,7 @@ def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
 
 
 def read_finite_weights(path: Path) -> dict[str, Tensor]:
-    """The same, of a network that is to train or to teach.
+    """As `read_weights`, for a network that is to train or to teach: all weights must be finite.
 
     Raises:
         UserError: as `read_weights`, or they hold infinite numbers or NaN.

@@ -24,6 +24,7 @@ from utils.process.machine import cores
 from utils.process.terminal import Bar
 
 read_rgb = partial(read_image, channels=3)
+TOO_FEW = "pixels are too few for "
 NAMED = 15  # images with the same problem that have a line each
 
 
@@ -37,19 +38,23 @@ class Demand(NamedTuple):
     """Pixels in height and in width."""
     reason: str = ""
     """What needs so many."""
+    multiple: int = 0
+    """Of what `smallest` has to be a multiple if the user may lower it; 0: it is fixed."""
 
 
 class Problem(NamedTuple):
     """What is wrong with one image.
 
     Attributes:
-        kind: by which problems of many images are brought together.
-        found: what there is instead, where that differs between them.
+        kind: what is wrong, in words; problems of the same kind are reported together.
+        found: what was found in this image, if that differs between images with the same kind of problem.
+        allows: the largest demand that this image meets, if the user may lower what is demanded.
     """
 
     path: Path
     kind: str
     found: str = ""
+    allows: int = 0
 
     def __str__(self) -> str:
         return f"{self.path}: {self.found}{self.kind}"
@@ -83,7 +88,7 @@ def check_images(wanted: Iterable[Demand]) -> None:
 
 
 def describe(problems: Iterable[Problem]) -> Iterator[str]:
-    """Each problem, or where many images have the same, the first of them and how many more there are."""
+    """Each problem, or where many images have the same, the first of them and how many more there are; what helps."""
     alike: dict[str, list[Problem]] = {}
     for problem in sorted(problems):
         alike.setdefault(problem.kind, []).append(problem)
@@ -92,6 +97,8 @@ def describe(problems: Iterable[Problem]) -> Iterator[str]:
             yield from map(str, of_kind)
         else:
             yield f"{kind}: {shorten(f'{problem.path} {problem.found}'.rstrip() for problem in of_kind)}"
+        if largest := min(problem.allows for problem in of_kind):
+            yield f"{kind.removeprefix(TOO_FEW)}: the largest that all images allow is {largest}"
 
 
 def problem_of(demand: Demand) -> Problem | None:
@@ -106,8 +113,10 @@ def problem_of(demand: Demand) -> Problem | None:
         return Problem(path, "the name is not UTF-8")
     except UserError as error:
         return Problem(path, str(error).removeprefix(f"{path}: "))
-    if min(height, width) < demand.smallest:
-        return Problem(path, f"pixels are too few for {demand.reason}", found=f"{width}x{height} ")
+    side = min(height, width)
+    if side < demand.smallest:
+        allows = side - side % demand.multiple if demand.multiple else 0
+        return Problem(path, f"{TOO_FEW}{demand.reason}", found=f"{width}x{height} ", allows=allows)
     return None
 
 
@@ -116,7 +125,8 @@ def demands(options: Options) -> Iterator[Demand]:
     begun = options.task_folder.exists()  # it is made only after this check
     like = Demand(Path(), read=None if begun else read_rgb)
     train, smallest = options.datasets.train, smallest_judged(options.scale)
-    crop = like._replace(smallest=train.H_size, reason=f"datasets.train.H_size {train.H_size}")
+    reason = f"datasets.train.H_size {train.H_size}"
+    crop = like._replace(smallest=train.H_size, reason=reason, multiple=options.scale)
     yield from of_dataset(train, options, like_H=crop, like_L=like)
     judged = like._replace(smallest=smallest, reason=f"SSIM, which needs {smallest}")
     for test in options.datasets.tests:

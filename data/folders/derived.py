@@ -19,11 +19,9 @@ logger = logging.getLogger(__name__)
 
 def derived_folder(folder_H: Path, kind: str, *, cache: Path | None) -> Path:
     """Where files made from the images of `folder_H` are kept: beside it, or below `cache`."""
-    if cache is None:
-        resolved = folder_H.resolve()
-        return resolved.with_name(f"{resolved.name}_{kind}")
     resolved = folder_H.resolve()
-    return cache.joinpath(*resolved.parts[1:-1], f"{resolved.name}_{kind}")
+    parent = resolved.parent if cache is None else cache.joinpath(*resolved.parts[1:-1])
+    return parent / f"{resolved.name}_{kind}"
 
 
 def stores_folder(folders: Sequence[Folders], *, cache: Path | None) -> Path:

@@ -20,15 +20,6 @@ class Pair(NamedTuple):
     H: Path
     L: Path
 
-    def shared_size(self, scale: int) -> tuple[int, int]:
-        """Height and width of the LR image, in LR pixels, without what it has beyond the HR image.
-
-        Raises:
-            UserError: one of them cannot be read.
-        """
-        (height_H, width_H), (height_L, width_L) = image_size(self.H), image_size(self.L)
-        return min(height_L, height_H // scale), min(width_L, width_H // scale)
-
 
 def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
     """Pair the images of two folders by relative name, where LR names may end in `x<scale>` or share an affix.
@@ -56,7 +47,7 @@ def pair_images(folder_H: Path, folder_L: Path, *, scale: int) -> list[Pair]:
 
 
 def by_name(folder: Path, *, suffix: str = "", unless: Collection[str] = ()) -> dict[str, Path]:
-    """Image files by their path below `folder`, without extension and, unless it is one of those names, `suffix`.
+    """Image files by path below `folder`, without extension; `suffix` is removed, too, if the path is not in `unless`.
 
     Raises:
         UserError: as `list_images`, or two have the same name.

@@ -40,8 +40,8 @@ def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list
     """The test sets of both lists, whose folders belong together in their order; one list may be empty.
 
     Raises:
-        UserError: there are no folders, or not as many of one kind as of the other, or one holds no images, or numbers
-            do not tell apart what has the same name.
+        UserError: there are no folders, or not as many of one kind as of the other, or one holds no images, or two test
+            sets have the same name even with their numbers behind it.
     """
     if not folders_lq and not folders_gt:
         raise UserError("neither --folder_lq nor --folder_gt is given")
@@ -60,9 +60,9 @@ def pair_folders(folders_lq: Sequence[Path], folders_gt: Sequence[Path]) -> list
 
 
 def result_labels(folders: Sequence[Path]) -> dict[Path, str]:
-    """What the results of a test set of several folders are called whose names occur in two of them: `Set5_baby`.
+    """Names for the results of images whose file name occurs in two folders of a test set: `Set5_baby`.
 
-    All others go by the names of their files.
+    All other results are named after their files.
 
     Raises:
         UserError: two results would have the same name; or as `list_images`.

@@ -135,7 +135,7 @@ class ImageStore:
     def _fill(
         self, make: Callable[[int], np.ndarray], *, unless: tuple[int, ...], threads: int, title: str = ""
     ) -> list[str]:
-        """Write the images whose mark is none of `unless`; what stood in the way of some. A `title` shows a bar.
+        """Write the images whose mark is not in `unless`; return the errors of those that fail. A `title` shows a bar.
 
         Two processes that begin the same image in the same moment write the same pixels.
         """

@@ -19,7 +19,7 @@ class FeatureNetwork(Protocol):
 
     @property
     def window_size(self) -> int:
-        """To multiples of what it extends its input, to the bottom and to the right."""
+        """The network extends its input, at the bottom and at the right, to multiples of this number of pixels."""
 
     def forward_with_features(self, image: Tensor, /) -> tuple[Tensor, list[Tensor]]:
         """(B, C, H, W) -> the restored image (B, C, s*H, s*W) and each feature, (B, L, its channels).

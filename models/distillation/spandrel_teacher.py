@@ -26,15 +26,15 @@ ToTokens = Callable[[Tensor], Tensor]
 
 
 class SpandrelTeacher(nn.Module):
-    """A network read by spandrel, with what `models.distillation.objective.FeatureNetwork` asks of a teacher.
+    """A network read by spandrel, with what `models.distillation.features.FeatureNetwork` asks of a teacher.
 
     Args:
         features: path of each module whose output is a feature, such as "layers.0.blocks.5".
         crop: height and width of the LR images of training, on which the features are tried out.
 
     Attributes:
-        window_size: spandrel's minimum size, which is a multiple of the size that inputs should be a multiple of. For
-            networks with windows it is the best guess at what they pad their input to, of which spandrel tells nothing.
+        window_size: the larger of spandrel's minimum size and `multiple_of`; inputs are extended to multiples of it.
+            It is a guess for networks with windows: spandrel does not tell to which multiples they pad their input.
         feature_dims: D of each feature.
         upscale, in_chans, img_range, upsampler: what a SwinIR for the same images would have.
 
@@ -69,9 +69,9 @@ class SpandrelTeacher(nn.Module):
         return restored[..., : height * self.descriptor.scale, : width * self.descriptor.scale], features
 
     def _run(self, image: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
-        """The restored image, and of each tap all its outputs, since a module may run any number of times.
+        """The restored image and, for each tap, the list of its outputs, since a module may run any number of times.
 
-        Another's network returns no features, so hooks fetch them, which live no longer than this call.
+        The network itself returns no features, so hooks fetch them; the hooks are removed when this call ends.
         """
         outputs: list[list[Tensor]] = [[] for _ in self.taps]
         with ExitStack() as stack:
@@ -85,7 +85,8 @@ class SpandrelTeacher(nn.Module):
     def _try_out(self, features: Sequence[str], size: int) -> None:
         """Learn the layout and the channels of each feature from an image of 2 by 3 crops.
 
-        By these sides no axis is taken for another, nor channels and the height of a larger map for height and width.
+        Height and width differ, so they are not confused. The width is no multiple of the height, so channels and
+        height of an up-sampled map are not taken for height and width.
         """
         height, width = 2 * size, 3 * size
         shape = (1, self.descriptor.input_channels, height, width)
@@ -112,7 +113,7 @@ def keep_output(kept: list[Tensor], _module: nn.Module, _inputs: object, output:
 
 
 def find_layout(output: Tensor, *, height: int, width: int) -> ToTokens | None:
-    """What makes (1, L, D) tokens of an output for one image of this size, not square; None: nothing does."""
+    """The function that turns `output` into (1, L, D) tokens; None if none does. `height` and `width` must differ."""
     match tuple(output.shape):
         case (1, _, h, w) if (h, w) == (height, width):
             return lambda x: x.flatten(2).transpose(1, 2)

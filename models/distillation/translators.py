@@ -1,4 +1,4 @@
-"""The translators, linear maps that make two networks' features comparable, and all that is trained: student and these.
+"""The translators, linear maps that make two networks' features comparable, and one module for all that is trained.
 
 Shapes: B batch, C image channels, H W height and width of the LR image, s scale, L tokens, D channels of a feature,
 D_s and D_t those of student and teacher. Images are [0, 1].
@@ -19,10 +19,10 @@ FeaturePairs = Sequence[Sequence[int]]
 class Translators(nn.ModuleList):
     """One learnable `Linear` for each pair of features, which makes them comparable.
 
-    On the teacher's side it is a `Linear(D_t, D_s)` of the teacher's feature. The loss can then be met by a translator
-    that forgets the teacher. On the student's side, a `Linear(D_s, D_t)` of the student's, it cannot: the teacher's is
-    compared as it is, but for a layer normalisation without gain, the whitening of Wei et al. (2022, arXiv:2205.14141),
-    which makes features of any size weigh alike.
+    On the teacher's side, a `Linear(D_t, D_s)` translates the teacher's feature. A translator that forgets the teacher
+    can then make the loss small. On the student's side, a `Linear(D_s, D_t)` translates the student's feature, and no
+    translator can do that: the teacher's feature is only layer-normalised without gain, the whitening of Wei et al.
+    (2022, arXiv:2205.14141), which gives features of any size the same weight.
 
     Args:
         pairs: for each translator, the student's feature and the teacher's, counted from 0.
@@ -94,7 +94,7 @@ class Trainable(nn.Module):
         self.pairs = pairs
 
     def forward(self, lr_image: Tensor, teacher_features: Sequence[Tensor] | None) -> StudentSignal:
-        """(B, C, H, W) and, while features count, the teacher's -> all that the losses compare."""
+        """(B, C, H, W) and the teacher's features (None if no loss compares them) -> all that the losses compare."""
         image, features = self.student.forward_with_features(lr_image)
         if teacher_features is None:
             return StudentSignal(image)

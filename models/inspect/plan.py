@@ -50,7 +50,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def doubts(model: ModelPlain) -> Iterator[str]:
-    """What in the options is hardly meant, a sentence each."""
+    """Options that are probably a mistake, one sentence for each."""
     train = model.options.train
     if share := train.start_in_average(train.total_iter):
         yield (

@@ -42,7 +42,7 @@ class PairStatistics(NamedTuple):
         r2_target: share of the variance of the teacher's feature that is linear in the target.
         r2_student: share of it that is linear in what the student answers.
         loss: mean absolute difference of answer and target, this pair's part of l_g_feature.
-        of_constant: that over the same of the best constant.
+        of_constant: `loss` divided by the loss of the best constant answer.
     """
 
     norm: float
@@ -74,9 +74,9 @@ def pair_statistics(weight: Tensor, teacher: Tensor, answer: Tensor, target: Ten
 
     Args:
         weight: the translator's matrix.
-        teacher: its feature, (N, D_t).
-        answer: the student's, (N, D).
-        target: what it should be, (N, D).
+        teacher: the teacher's feature, (N, D_t).
+        answer: the student's feature as it is compared, (N, D).
+        target: what the answer should be, (N, D).
     """
     loss = (answer - target).abs().mean()
     constant = (target - target.median(0).values).abs().mean()

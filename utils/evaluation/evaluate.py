@@ -7,7 +7,7 @@ shapes: B batch, C channels, H W height and width of the LR image, s scale.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from utils.evaluation.restorer import Restore
 from utils.imaging.metrics import luma, psnr, psnrb, ssim
 from utils.imaging.tensors import to_image, to_levels, unit_range
 from utils.process import dist
-from utils.process.errors import UserError, errors_about
+from utils.process.errors import errors_about
 from utils.process.machine import cores
 
 OnImage = Callable[[np.ndarray, "ImageResult"], None]  # (H, W, C) uint8
@@ -77,50 +77,35 @@ def compare(image: Tensor, item: Mapping[str, Any], *, border: int, jpeg: bool =
     """
     reference = to_levels(item["H"]).to(image.device)
     measures = {"ssim": ssim, "psnr": psnr} | ({"psnrb": psnrb} if jpeg else {})
-    try:
+    with errors_about(item["H_path"]):
         figures = {name: measure(image, reference, border=border) for name, measure in measures.items()}
-    except UserError as error:
-        raise UserError(f"{item['H_path']}: {error}") from error
     on_y = figures
     if len(image) > 1:
         image_y, reference_y = luma(image), luma(reference)
         on_y = {name: measure(image_y, reference_y, border=border) for name, measure in measures.items()}
     figures |= {f"{name}_y": figure for name, figure in on_y.items()}
     values = torch.stack(list(figures.values())).tolist()  # waits for the device, once
-    return ImageResult(
-        L_path=item["L_path"],
-        H_path=item["H_path"],
-        label=item.get("label"),
-        **dict(zip(figures, values, strict=True)),
-    )
+    named = dict(zip(figures, values, strict=True))
+    return ImageResult(L_path=item["L_path"], H_path=item["H_path"], label=item.get("label"), **named)
 
 
+@dataclass(kw_only=True, eq=False)
 class Comparisons:
     """The comparisons of restored images, each on a thread of `pool`, and their results in the order of `add`.
 
     Args:
-        threads: how many comparisons there are at once, the last of which `add` waits for.
+        threads: how many comparisons run at once; `add` waits until fewer than that are left.
         border, jpeg, on_image, on_result: as for `evaluate`.
     """
 
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        *,
-        threads: int,
-        border: int,
-        jpeg: bool,
-        on_image: OnImage | None,
-        on_result: OnResult | None,
-    ) -> None:
-        self.pool = pool
-        self.threads = threads
-        self.border = border
-        self.jpeg = jpeg
-        self.on_image = on_image
-        self.on_result = on_result
-        self.results: list[tuple[int, ImageResult]] = []
-        self._running: deque[tuple[int, Future[ImageResult]]] = deque()
+    pool: ThreadPoolExecutor
+    threads: int
+    border: int
+    jpeg: bool
+    on_image: OnImage | None
+    on_result: OnResult | None
+    results: list[tuple[int, ImageResult]] = field(default_factory=list)
+    _running: deque[tuple[int, Future[ImageResult]]] = field(default_factory=deque)
 
     def add(self, index: int, image: Tensor, item: Mapping[str, Any]) -> None:
         """Compare the restored image, (C, H, W) uint8, with that index of the dataset.
@@ -188,7 +173,7 @@ def evaluate(
     batch: dict[int, Mapping[str, Any]] = {}
     with ThreadPoolExecutor(threads) as pool:
         comparisons = Comparisons(
-            pool, threads=threads, border=border, jpeg=jpeg, on_image=on_image, on_result=on_result
+            pool=pool, threads=threads, border=border, jpeg=jpeg, on_image=on_image, on_result=on_result
         )
         for index in own_share(dataset):
             shape = next(iter(batch.values()))["L"].shape if batch else None

@@ -5,6 +5,7 @@ Images are [0, 1]; shapes: B batch, C channels, H W height and width of the LR i
 
 import logging
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 
 import numpy as np
@@ -47,6 +48,7 @@ def eight_fold(restore: Restore, lr_image: Tensor) -> Tensor:
     return mean
 
 
+@dataclass(eq=False)
 class Restorer:
     """A network as the published test script runs it: (B, C, H, W) -> (B, C, s*H, s*W).
 
@@ -64,28 +66,17 @@ class Restorer:
         largest_tile: the tile, in LR pixels, that the last lack of memory led to; None: there was none.
     """
 
-    def __init__(
-        self,
-        network: Restore,
-        *,
-        scale: int,
-        window_size: int,
-        tile: int | None = None,
-        tile_overlap: int = 32,
-        peak_bytes: PeakBytes | None = None,
-        self_ensemble: bool = False,
-        name: str = "the network",
-    ) -> None:
-        self.network = network
-        self.name = name
-        self.scale = scale
-        self.window_size = window_size
-        self.tile = tile
-        self.tile_overlap = tile_overlap
-        self.peak_bytes = peak_bytes
-        self.self_ensemble = self_ensemble
-        self.automatic_tiles: set[int] = set()
-        self.largest_tile: int | None = None
+    network: Restore
+    _: KW_ONLY
+    scale: int
+    window_size: int
+    tile: int | None = None
+    tile_overlap: int = 32
+    peak_bytes: PeakBytes | None = None
+    self_ensemble: bool = False
+    name: str = "the network"
+    automatic_tiles: set[int] = field(default_factory=set, init=False)
+    largest_tile: int | None = field(default=None, init=False)
 
     def __call__(self, lr_image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, s*H, s*W).

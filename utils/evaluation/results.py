@@ -1,4 +1,4 @@
-"""What is kept of a test, and what is said of it."""
+"""The results of a test: the file `results.json`, and the table that is printed."""
 
 import json
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def check_place(folder: Path, *, settings: Mapping[str, Any]) -> None:
     """Keep the restored images of different folders apart; another test of the same images replaces them.
 
     Raises:
-        UserError: the folder holds those of other images, or does not tell of which.
+        UserError: the folder holds restored images of other folders, or does not tell of which.
     """
     path = folder / FILE
     if not path.exists() and not any(folder.rglob(IMAGES)):

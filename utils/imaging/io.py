@@ -1,7 +1,7 @@
-"""Reading, writing and resizing images; channel order and value ranges are decided here and nowhere else.
+"""Reading and writing images; the channel order is decided here and nowhere else.
 
-Arrays are (H, W, C) uint8 in RGB order, or (H, W, 1) for gray; tensors are (C, H, W) in [0, 1]. Only what is
-restored to look like its original (`read_as_stored`) may also have alpha as a fourth channel, and be uint16.
+Arrays are (H, W, C) uint8 in RGB order, or (H, W, 1) for gray. Only images that keep their kind (`read_as_stored`)
+may also have alpha as a fourth channel, or be uint16.
 """
 
 import re

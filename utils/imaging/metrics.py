@@ -17,7 +17,7 @@ JPEG_BLOCK = 8
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_CONSTANTS = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # C1 and C2 of the paper
 LUMA_THOUSANDTHS = (65481, 128553, 24966)  # of red, green and blue in [0, 1]: whole, so that their sum is exact
-SSIM_ROWS = {"cpu": 32, "cuda": 128}  # at once: what the cache of a core holds; kernels that are worth their start
+SSIM_ROWS = {"cpu": 32, "cuda": 128}  # at once: as many as a core's cache holds; enough work for each GPU kernel
 SSIM_COLUMNS = 32
 
 
@@ -40,7 +40,7 @@ def cut_border(image: Tensor, border: int) -> Tensor:
 
 
 def mean_squared_error(image: Tensor, reference: Tensor) -> Tensor:
-    """Over all pixels and channels of two images of one shape."""
+    """The mean squared error over all pixels and channels of two images of the same shape."""
     return (image.double() - reference).square_().mean()
 
 

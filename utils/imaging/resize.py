@@ -38,11 +38,11 @@ def symmetric_indices(size: int, before: int, after: int, *, device: torch.devic
 
 
 def bicubic_down(image: np.ndarray, scale: int) -> np.ndarray:
-    """(H, W, C) uint8 -> its MATLAB-bicubic LR image, (H//scale, W//scale, C) uint8; odd rows are cut off first."""
+    """(H, W, C) uint8 -> its MATLAB-bicubic LR image, (H//scale, W//scale, C) uint8; the remainder is cut off first."""
     return to_image(shrunk(to_tensor(image), scale))
 
 
 def shrunk(image: Tensor, scale: int) -> Tensor:
-    """The same of (C, H, W) uint8, on its device."""
+    """As `bicubic_down`, but for a (C, H, W) uint8 tensor, on its device."""
     height, width = (size - size % scale for size in image.shape[1:])
     return to_levels(imresize(image[:, :height, :width].double() / 255, 1 / scale))

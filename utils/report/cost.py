@@ -1,6 +1,6 @@
 """The table of what training cost, and what the students cost to run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from utils.report.tasks import Method, Task, all_tasks
 from utils.report.tested import NONE
@@ -30,22 +30,11 @@ def training_cells(task: Task) -> dict[str, str]:
 
 def network_cells(task: Task) -> dict[str, str]:
     """Size and latency of the student, and the size of the teacher, where it has one."""
-    if not task.cost:
-        return dict.fromkeys(NETWORK_COLUMNS, NONE)
-    student, teacher = (size_cells(task.cost.get(network)) for network in ("student", "teacher"))
-    cells = (
-        student["parameters"],
-        teacher["parameters"],
-        student["flops"],
-        teacher["flops"],
-        f"{1000 * task.cost['latency']:.1f}",
-        task.cost["device"],
-    )
-    return dict(zip(NETWORK_COLUMNS, cells, strict=True))
-
-
-def size_cells(size: Mapping[str, int] | None) -> dict[str, str]:
-    """Parameters and GFLOPs of a network, if there is one."""
-    if size is None:
-        return {"parameters": NONE, "flops": NONE}
-    return {"parameters": f"{size['parameters']:,}", "flops": f"{size['flops'] / 1e9:.2f}"}
+    cells = dict.fromkeys(NETWORK_COLUMNS, NONE)
+    columns = {"student": ("parameters", "GFLOPs"), "teacher": ("teacher's", "teacher's GFLOPs")}
+    for network, (parameters, gflops) in columns.items():
+        if size := task.cost.get(network):
+            cells |= {parameters: f"{size['parameters']:,}", gflops: f"{size['flops'] / 1e9:.2f}"}
+    if task.cost:
+        cells |= {"latency [ms]": f"{1000 * task.cost['latency']:.1f}", "device": task.cost["device"]}
+    return cells

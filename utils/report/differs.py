@@ -14,8 +14,8 @@ SPELLED = {"None": "null", "True": "true", "False": "false"}  # Python's words, 
 def differing_options(methods: Sequence[Method]) -> list[dict[str, str]]:
     """A row for each option that is not the same for all methods, or was changed in a run; a column for each method.
 
-    Methods that were tested only have no options. Where a method has no such option at all, as one without a teacher
-    has none of its network, there is a row if an option file names it.
+    Methods that were only tested have no options. An option that some methods do not have at all, such as those of the
+    teacher's network, has a row only if an option file names it or its values differ.
     """
     trained = {method.name: [run for run in method.runs if isinstance(run, Task)] for method in methods}
     values = {name: option_values(tasks) for name, tasks in trained.items() if tasks}

@@ -13,7 +13,7 @@ Scored = tuple[float, Method, list[Judged]]
 
 
 def headline(of: Comparison) -> str:
-    """One sentence on the test sets that most methods were judged on, the mean of all if that is one of them."""
+    """One sentence about the test set on which most methods were judged; the mean of all sets comes first in a tie."""
     counted = [(len(of.judgements(problems)), number) for number, (_, problems) in enumerate(of.scopes())]
     scope, problems = list(of.scopes())[max(counted)[1]]
     where = f"the {scope}" if len(problems) > 1 else scope

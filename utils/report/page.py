@@ -57,7 +57,7 @@ def part_of(table: Comparison, *, prefix: str) -> Part:
 
 
 def how_differences(methods: Sequence[Method]) -> str:
-    """What the intervals are and of what, for the reader to judge."""
+    """The text that explains the differences and their intervals."""
     several = any(len(method.runs) > 1 for method in methods)
     runs = "; over runs, where either has several, Student's t of pooled variance" if several else ""
     alone = "" if several else " One run each does not tell what another seed would change."

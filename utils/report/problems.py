@@ -14,7 +14,7 @@ from torch import Tensor
 from utils.evaluation.evaluate import ImageResult
 from utils.evaluation.restorer import bicubic
 from utils.evaluation.tasks import DATASET_KINDS, Kind
-from utils.imaging.degradations import Degrade, jpeg, noisy, reader
+from utils.imaging.degradations import jpeg, noisy, reader
 from utils.imaging.io import image_size, read_image
 from utils.imaging.metrics import judged_border
 from utils.imaging.tensors import to_image, to_tensor, unit_range
@@ -55,13 +55,6 @@ class Setting:
         """What an image is called before any network has seen it."""
         return ("bicubic" if self.scale > 1 else "input") if self.kind == "sr" else "degraded image"
 
-    @property
-    def degrade(self) -> Degrade | None:
-        """What makes the low-quality image of a clean one, where no file holds it."""
-        if self.kind == "sr":
-            return None
-        return noisy(self.strength) if self.kind == "noise" else jpeg(int(self.strength))
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -80,7 +73,7 @@ class Problem:
 
 
 def setting_of_task(options: Options, dataset: str) -> Setting:
-    """How training degrades the images of a test set; of one that its options do not name any more, as it can tell."""
+    """How training degrades a test set; if the options no longer name it, its LR images are of unknown origin."""
     test = next((test for test in options.datasets.tests if test.name == dataset), None)
     scale, kind = options.scale, DATASET_KINDS[test.dataset_type] if test else "sr"
     border = judged_border(scale)
@@ -92,7 +85,7 @@ def setting_of_task(options: Options, dataset: str) -> Setting:
 
 
 def problem_of(setting: Setting, dataset: str, results: Sequence[ImageResult]) -> Problem:
-    """What the results of a validation, at least one, are of."""
+    """The problem that a validation measured; `results` must not be empty."""
     paths = [result.H_path for result in results]
     if setting.kind == "sr" and setting.lr != BICUBIC:  # otherwise the ground truth decides what the LR images are
         paths += [result.L_path for result in results]
@@ -119,7 +112,8 @@ def baseline_image(result: ImageResult, setting: Setting) -> np.ndarray:
 
 def lr_image(result: ImageResult, setting: Setting) -> Tensor:
     """What was restored, the LR or the degraded image, (C, H, W) in [0, 1], noise beyond."""
-    if degrade := setting.degrade:
+    if setting.kind != "sr":
+        degrade = noisy(setting.strength) if setting.kind == "noise" else jpeg(int(setting.strength))
         return unit_range(degrade(clean_image(result, setting)))
     height, width = (size // setting.scale for size in image_size(Path(result.H_path)))
     return unit_range(to_tensor(read_image(Path(result.L_path), channels=setting.channels)[:height, :width]))

@@ -68,7 +68,7 @@ class Comparison:
 
 
 def comparisons(methods: Sequence[Method]) -> list[Comparison]:
-    """What can be compared: one for each setting, and for other images under a name that is taken in it."""
+    """A comparison for each setting; test sets of the same name but with different images are in separate ones."""
     tables: list[tuple[Setting, dict[str, Problem]]] = []
     for problem in judged_problems(methods):
         alike = (of_table for setting, of_table in tables if setting == problem.setting)
@@ -105,7 +105,7 @@ def baseline_figures(problem: Problem, judged: Judged | None) -> dict[str, float
 
 
 def cautions(of: Comparison) -> list[str]:
-    """What to know of the figures: whose averages are mostly the start, and which baselines are missing."""
+    """Warnings about the figures: averaged weights that are still in part the start, and missing baselines."""
     return [*unfinished_averages(of), *missing_baselines(of)]
 
 

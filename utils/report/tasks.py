@@ -70,7 +70,7 @@ class Task:
 
     @property
     def iterations(self) -> int:
-        """How many are recorded."""
+        """The last iteration that is recorded; 0 if there is none."""
         return max((record["iter"] for record in self.metrics), default=0)
 
     @property
@@ -96,17 +96,17 @@ class Task:
 
     @cached_property
     def validations(self) -> list[Validation]:
-        """Those of the averaged weights, E, in the order of the iterations."""
+        """The validations of the averaged weights, E, after the start, in the order of the iterations."""
         return self._validations(lambda record: record.get("weights") == "E" and record["iter"] > 0)
 
     @cached_property
     def start(self) -> list[Validation]:
-        """Those of the weights that it began with, where they were given."""
+        """The validations of the weights that the task began with; none if it began with random weights."""
         return self._validations(lambda record: record.get("weights") == "E" and record["iter"] == 0)
 
     @cached_property
     def teacher(self) -> list[Validation]:
-        """That of its teacher, where it has one."""
+        """The validation of the teacher; none if the task has no teacher."""
         return self._validations(lambda record: record["kind"] == "teacher")
 
     def _validations(self, wanted: Callable[[dict[str, Any]], bool]) -> list[Validation]:
@@ -144,12 +144,12 @@ class Judged:
 
     @property
     def iteration(self) -> int:
-        """That of all validations."""
+        """The iteration of all the validations."""
         return self.validations[0].iteration
 
     @property
     def results(self) -> Sequence[ImageResult]:
-        """Those of the first run."""
+        """The results of the first run, one for each image."""
         return self.validations[0].results
 
     @cached_property
@@ -213,7 +213,7 @@ def read_methods(paths: Sequence[Path]) -> list[Method]:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read task folders and results; those of one name get that of their folder with it.
+    """Read task folders and results of the test script; runs of the same name get their folder added to the name.
 
     Raises:
         UserError: a folder holds neither, or a file cannot be read.

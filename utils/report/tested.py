@@ -87,20 +87,10 @@ class Tested:
 
 
 def setting_of_test(content: Mapping[str, Any]) -> Setting:
-    """How the test script degraded the images, by its `results.json`; older ones do not say where LR images come from.
-
-    Args:
-        content: that of the file.
-    """
+    """How the test script degraded the images, by its `results.json`; old ones do not tell where LR images are from."""
     kind, scale = TASKS[content["task"]].kind, content["scale"]
     lr = "" if kind != "sr" else UNKNOWN
     if kind == "sr" and "folder_lq" in content:
         lr = FILES if content["folder_lq"] else BICUBIC
-    return Setting(
-        kind=kind,
-        scale=scale,
-        channels=content["channels"],
-        border=content.get("border", judged_border(scale)),
-        strength=0 if kind == "sr" else content[kind],
-        lr=lr,
-    )
+    border, strength = content.get("border", judged_border(scale)), 0 if kind == "sr" else content[kind]
+    return Setting(kind=kind, scale=scale, channels=content["channels"], border=border, strength=strength, lr=lr)

@@ -1,7 +1,7 @@
 """Where iterations were made, and by which teacher.
 
-`environment.jsonl` has a line for each start of a run that others built upon. A report reads it, perhaps on another
-machine and long after.
+`environment.jsonl` has a line for each start of a run whose iterations were kept. A report reads it, perhaps on another
+machine and much later.
 """
 
 import logging

@@ -79,7 +79,7 @@ class Image(Figures):
 
 
 class Judgement(Figures):
-    """What a line of kind "teacher" has: the means over a test set, and the figures that they are of."""
+    """What a line of kind "teacher" has: the means over a test set, and the figures of each image."""
 
     dataset: str
     images: list[Image]

@@ -49,5 +49,5 @@ def keep_log(path: Path, wanted: Callable[[int, str], bool]) -> None:
         return line.endswith("\n") and (position is None or wanted(int(position[1].replace(",", "")), line))
 
     if path.exists():
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)  # it may end in a letter
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)  # the end may be cut off
         write_whole(path, "".join(line for line in lines if keeps(line)).encode())

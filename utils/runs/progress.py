@@ -108,7 +108,6 @@ class Board:
             self.file = self.path.open("ab")
         self._write(file_version="brain.Event:2", step=step + 1)
         self._write(session_log=SessionLog(status=SessionLog.START), step=step + 1)  # this hides what came later
-        self._flush()
 
     def figures(self, figures: Mapping[str, float], *, group: str, step: int) -> None:
         """Scalars, shown together as `group`."""
@@ -116,23 +115,18 @@ class Board:
 
         for name, value in figures.items():
             self._write(summary=scalar(f"{group}/{name}", value), step=step)
-        self._flush()
 
     def picture(self, name: str, picture: np.ndarray, *, step: int) -> None:
         """A picture, (H, W, C) uint8."""
         from torch.utils.tensorboard.summary import image
 
         self._write(summary=image(name, picture, dataformats="HWC"), step=step)
-        self._flush()
 
     def _write(self, **content: Any) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         with self._named():
             RecordWriter(self.file).write(self.event(wall_time=time.time(), **content).SerializeToString())
-
-    def _flush(self) -> None:
-        with self._named():
             self.file.flush()
 
     @contextmanager

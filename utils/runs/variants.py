@@ -18,8 +18,9 @@ class Variant(NamedTuple):
 
 
 def variants(seeds: Sequence[int], grid: Sequence[str]) -> list[Variant]:
-    """Every combination of the values of a grid, `key.key=value,value`, and of the seeds; one that changes nothing
-    where neither is given.
+    """Every combination of the values of a grid, `key.key=value,value`, and of the seeds.
+
+    If neither is given, this is one variant that changes nothing.
 
     Raises:
         UserError: a grid has no values, or two of its runs would have one name.

@@ -70,17 +70,10 @@ def draw(
     over_time = {
         method: [[(x / seconds, y) for x, y in line] for line in of_method] for method, of_method in over_time.items()
     }
-    file = file_name(name, suffix=".svg")
+    lines = partial(draw_lines, title=title, ylabel=ylabel, log=log)
     drawn = [
-        draw_lines(over_iterations, file=file, title=title, xlabel="iteration", ylabel=ylabel, log=log),
-        draw_lines(
-            over_time,
-            file=file.replace(".svg", "_time.svg"),
-            title=title,
-            xlabel=f"training time [{unit}]",
-            ylabel=ylabel,
-            log=log,
-        ),
+        lines(over_iterations, file=file_name(name, suffix=".svg"), xlabel="iteration"),
+        lines(over_time, file=file_name(name, "time", suffix=".svg"), xlabel=f"training time [{unit}]"),
     ]
     return [picture for picture in drawn if picture]
 

@@ -27,7 +27,7 @@ def feature_strips(methods: Sequence[Method]) -> list[Strip]:
 
 
 def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
-    """Both maps of each pair in the same colours, from 0 to a value that few pixels exceed, and what they are of."""
+    """Both maps of each pair in the same colours, from 0 to a value that few pixels exceed, and the LR image."""
     pictures = []
     of_student, of_teacher = HOW[str(maps["translator"])]
     for (s, t), student, teacher in zip(maps["pairs"], maps["student"], maps["teacher"], strict=True):
@@ -41,6 +41,6 @@ def map_pictures(task: str, maps: dict[str, np.ndarray]) -> list[Picture]:
 
 
 def coloured(values: np.ndarray, largest: float) -> np.ndarray:
-    """(H, W), of which what is above `largest` looks like it -> (H, W, 3) uint8."""
+    """(H, W) -> (H, W, 3) uint8 in colours; values above `largest` get the colour of `largest`."""
     scaled = values.astype(np.float32) / max(largest, 1e-30)
     return mpl.colormaps[COLOURS](scaled, bytes=True)[..., :3]
