@@ -117,7 +117,7 @@ def toy_options(hr_folder: Path, *, root: Path) -> dict[str, Any]:
             "num_heads": [2, 2],
             "window_size": 4,
             "mlp_ratio": 2,
-            "upsampler": "pixelshuffle",
+            "upsampler": "pixelshuffledirect",
         },
         "netTeacher": {
             "img_size": 8,
@@ -125,6 +125,7 @@ def toy_options(hr_folder: Path, *, root: Path) -> dict[str, Any]:
             "depths": [1, 1, 2],
             "num_heads": [2, 2, 2],
             "window_size": 4,
+            "upsampler": "pixelshuffledirect",
         },
         "train": {
             "G_optimizer_lr": 1e-3,

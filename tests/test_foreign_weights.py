@@ -220,6 +220,7 @@ def test_nan_is_told_of_and_no_image_is_made_of_it(
 def test_x4_starts_from_weights_of_x2_but_for_the_upsampler(
     raw_options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    raw_options["netG"]["upsampler"] = "pixelshuffle"
     donor = fill_(SwinIR(**raw_options["netG"], upscale=2), seed=5).state_dict()
     torch.save(donor, tmp_path / "x2.pth")
     raw_options["path"]["pretrained_netG"] = str(tmp_path / "x2.pth")

@@ -142,7 +142,7 @@ def tested(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["test", "--model_path", str(model), "--folder_gt", str(runs.parent / "HR")])
     main_test_swinir.main()
-    return tmp_path / "results" / "alone_seed0_10_E_classical_sr_x4"
+    return tmp_path / "results" / "alone_seed0_10_E_lightweight_sr_x4"
 
 
 def test_results_of_the_test_script_are_rows(runs: Path, tested: Path, tmp_path: Path) -> None:
