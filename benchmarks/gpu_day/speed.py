@@ -63,7 +63,7 @@ def timed(day: Day, build: Callable[[], Callable[[], object]], *, warm_up: int =
     run, place = build(), day.place
     for _ in range(1 if day.tiny else warm_up):
         run()
-    count = max(1, min(200, int(SECONDS / seconds(run, place))))
+    count = 2 if day.tiny else max(1, min(200, int(SECONDS / seconds(run, place))))
     if day.device == "cuda":
         torch.cuda.synchronize(place)
         torch.cuda.reset_peak_memory_stats(place)
