@@ -1,8 +1,8 @@
 # People, CI and the README all call these.
 PYTHON ?= python3
 BIN := .venv/bin
-# Processes of the tests, each with one thread.
-WORKERS ?= 2
+# Processes of the tests, each with one thread: one more than cores, since tests also wait.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --dist=loadfile --no-loadscope-reorder --numprocesses
 DEMO_TASKS := demo_A_alone demo_B_response demo_C_feature
 DEMO := options/demo/train_swinir_student
