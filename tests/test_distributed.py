@@ -17,7 +17,7 @@ from tests.runs import Run, rank_pid, wait_until
 from utils.imaging.io import write_image
 from utils.options.schema import Options
 from utils.process import dist
-from utils.process.lost_process import LostProcessError
+from utils.process.errors import LostProcessError
 from utils.runs import checkpoints
 
 pytestmark = pytest.mark.slow

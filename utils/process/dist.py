@@ -1,6 +1,7 @@
 """One process or many: what torchrun started, asked in one place."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,12 +13,13 @@ import torch.distributed
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from utils.process.errors import UserError
+from utils.process.errors import LostProcessError, UserError
 from utils.process.interrupt import killable
-from utils.process.lost_process import lost_process_explained
 
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=6)  # while the main process makes LR images or stores of a whole dataset
+COMMUNICATION = re.compile(r"gloo|nccl|connection (closed|reset)", re.IGNORECASE)
+OWN_FAULT = re.compile(r"unhandled cuda error|invalid usage", re.IGNORECASE)  # NCCL's, where no process is lost
 
 
 @contextmanager
@@ -37,6 +39,20 @@ def processes() -> Iterator[torch.device]:
             leave()
         raise
     leave()
+
+
+@contextmanager
+def lost_process_explained(rank: int) -> Iterator[None]:
+    """Turn the error that PyTorch raises if process `rank` does not reach another one into a `LostProcessError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if OWN_FAULT.search(str(error)) or not COMMUNICATION.search(str(error)):
+            raise
+        raise LostProcessError(
+            f"process {rank} does not reach the others; if one has ended, torchrun's summary says which was first "
+            f"({str(error).splitlines()[0]})"
+        ) from error
 
 
 def join() -> torch.device:

@@ -40,6 +40,10 @@ class NoBatchError(UserError):
     """No further batch can be had; what was trained so far is whole and can be saved."""
 
 
+class LostProcessError(UserError):
+    """The processes do not reach each other, most often since one of them has ended."""
+
+
 @contextmanager
 def errors_about(place: object) -> Iterator[None]:
     """Put `place`, such as a file or folder, in front of the text of any `UserError` that the block raises."""

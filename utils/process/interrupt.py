@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from utils.process.errors import tell
-from utils.process.lost_process import LostProcessError
+from utils.process.errors import LostProcessError, tell
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
