@@ -30,9 +30,13 @@ TOY = (
 )
 IMAGES = (
     "datasets.train.dataroot_H=my/images datasets.train.dataroot_L=null datasets.test.dataroot_H=my/images "
-    "datasets.test.dataroot_L=null datasets.test_div2k=null netG.depths=[1,1,1,1] netG.img_size=8 netG.embed_dim=12"
+    "datasets.test.dataroot_L=null datasets.test_div2k=null netG.depths=[1,1,1,1] netG.img_size=8 netG.embed_dim=12 "
+    "netG.upsampler=pixelshuffledirect"
 )
-SWINIR = "netTeacher.depths=[1,1,1,1,1,1] netTeacher.img_size=8 netTeacher.embed_dim=24"
+SWINIR = (
+    "netTeacher.depths=[1,1,1,1,1,1] netTeacher.img_size=8 netTeacher.embed_dim=24 "
+    "netTeacher.upsampler=pixelshuffledirect"
+)
 SPANDREL = "netTeacher.features=[] train.distillation_type=response"
 OPTIONAL = re.compile(r"\[(?:more files|--[^\]]*)\]")  # what a document puts in brackets
 ELSEWHERE = {
@@ -84,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_image(folder / f"testsets/Set5/HR/{number}.png", make_image(48, 64, seed=number))
     make_bicubic_lr(folder / "testsets/Set5/HR", folder / "testsets/Set5/LR_bicubic/X4", scale=4)
     raw = toy_options(folder / "my/images", root=folder)
-    raw["netTeacher"] = {"embed_dim": 24, "depths": [1] * 6, "img_size": 8}
+    raw["netTeacher"] = {"embed_dim": 24, "depths": [1] * 6, "img_size": 8, "upsampler": "pixelshuffledirect"}
     teacher = fill_(define_teacher(Options.model_validate(raw)), 1).state_dict()
     (folder / OFFICIAL).write_bytes(serialized(teacher))
     for name in ("model_zoo/DAT_light_x4.pth", "my_teacher.pth"):

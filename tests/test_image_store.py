@@ -147,7 +147,7 @@ def start_building(folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_a_build_that_is_killed_leaves_no_store_and_no_waste(tmp_path: Path) -> None:
-    files = [tmp_path / "HR" / f"{index:02d}.png" for index in range(24)]
+    files = [tmp_path / "HR" / f"{index:02d}.png" for index in range(12)]
     for index, path in enumerate(files):
         write_image(path, make_image(600, 800, seed=index))
     expected = sum(int(read_image(path, channels=3).sum()) for path in files)

@@ -49,7 +49,7 @@ def test_a_start_and_its_teacher_are_validated_and_are_rows_of_the_report(
     raw_options["path"] |= {"pretrained_netG": str(SHIPPED), "pretrained_netTeacher": str(SHIPPED)}
     raw_options["netG"] = {"net_type": "swinir_student", "img_size": 48, "mlp_ratio": 2, "upsampler": "pixelshuffle"}
     del raw_options["netTeacher"]
-    spoilt = {"G_optimizer_lr": 1.0, "E_decay": 0.0}  # so that it is worse in the end
+    spoilt = {"G_optimizer_lr": 1.0, "E_decay": 0.0, "checkpoint_test": 10}  # so that it is worse in the end
     folder, log = run(raw_options, tmp_path, monkeypatch, distillation_type="response", **spoilt)
     teacher, start_G, start_E, *_ = records(folder)
     assert [(r["kind"], r["iter"]) for r in (teacher, start_G, start_E)] == [("teacher", 0), ("test", 0), ("test", 0)]
