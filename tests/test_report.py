@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from playwright.sync_api import Page, sync_playwright
 
 from models.distillation.translators import Translators
@@ -23,7 +25,7 @@ from utils.imaging.metrics import luma, psnr
 from utils.imaging.tensors import to_image, to_tensor, unit_range
 from utils.options.load import load
 from utils.report.pictures.crops import most_different_window
-from utils.report.pictures.curves import COLOURS
+from utils.report.pictures.curves import COLOURS, logarithmic
 
 __all__ = ["runs", "whole"]  # the fixtures
 CHROMIUM = shutil.which("chromium")
@@ -91,6 +93,22 @@ def test_the_windows_show_their_own_psnr(runs: Path, whole: Path) -> None:
     assert np.array_equal(read_image(path, channels=3), restored)
     value = psnr_y(restored, read_image(runs.parent / "HR" / f"{name}.png", channels=3), border=0)
     assert f"window: feature, {value:.2f} dB" in page
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "shown"), [(0.018, 0.042, {"0.02", "0.03", "0.04"}), (5e-4, 200, {"0.001", "0.1", "100"})]
+)
+def test_losses_are_shown_on_a_logarithmic_scale_of_plain_numbers(
+    lowest: float, highest: float, shown: set[str]
+) -> None:
+    figure = Figure()
+    axes: Axes = figure.subplots()
+    logarithmic(axes)
+    axes.set_ylim(lowest, highest)
+    figure.draw_without_rendering()
+    labels = {tick.label1.get_text() for tick in axes.yaxis.get_major_ticks() + axes.yaxis.get_minor_ticks()}
+    assert labels >= shown
+    assert all(re.fullmatch(r"[\d.]*", label) for label in labels)
 
 
 def test_curves_go_from_the_first_iteration_to_the_last(whole: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.inspect.feature_maps import middle
 from models.model_plain import ModelPlain
 from utils.process.errors import UserError
-from utils.report.pictures.curves import COLOURS, SETTINGS, as_svg
+from utils.report.pictures.curves import COLOURS, SETTINGS, as_svg, logarithmic
 from utils.report.problems import lr_image, missing_image
 from utils.report.tasks import Task
 from utils.runs import checkpoints
@@ -206,7 +206,7 @@ def draw(studied: Mapping[str, Mapping[str, PairStatistics]]) -> bytes:
             panel.set_title(title, fontsize="medium")
             panel.set_xlabel("pair, student's feature-teacher's")
             if title.startswith("variance"):
-                panel.set_yscale("log")  # from thousandths to thousands
+                logarithmic(panel)  # from thousandths to thousands
         last.axis("off")
         last.legend(*axes[0].get_legend_handles_labels(), loc="center", frameon=False)
         return as_svg(figure)

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from utils.report.pictures.picture import Picture, file_name
 from utils.report.results import Comparison
@@ -32,6 +32,14 @@ SETTINGS: dict[Any, Any] = {
     "grid.alpha": 0.3,
     "svg.hashsalt": "report",  # the same records give the same file
 }
+
+
+class PlainLogFormatter(LogFormatter):
+    """Labels the ticks that matplotlib would label, but with plain numbers."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """0.04 in place of 4 times a power of 10, and nothing where there would be no label."""
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def curve_pictures(methods: Sequence[Method], tables: Mapping[str, Comparison]) -> list[Picture]:
@@ -87,9 +95,11 @@ def draw_lines(
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(5.5, 4), layout="constrained")
         axes: Axes = figure.subplots()
-        axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+        axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.set_title(title, fontsize="medium")
-        if not log:
+        if log:
+            logarithmic(axes)
+        else:
             axes.ticklabel_format(axis="y", useOffset=False)
         if xlabel == "iteration":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -103,6 +113,13 @@ def draw_lines(
         content = as_svg(figure)
     ends = [f"{method} ends at {line[-1][1]:.4g}" for method, of_method in lines.items() for line in of_method if line]
     return Picture(file, content, f"{ylabel} over {xlabel} ({title}): {', '.join(ends)}")
+
+
+def logarithmic(axes: Axes) -> None:
+    """Make the y axis logarithmic, with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(PlainLogFormatter())
+    axes.yaxis.set_minor_formatter(PlainLogFormatter(labelOnlyBase=False))
 
 
 def as_svg(figure: Figure) -> bytes:
