@@ -180,6 +180,7 @@ def test_any_height_and_width_is_restored(size: tuple[int, int]) -> None:
 
 @pytest.mark.slow
 def test_features_survive_compilation() -> None:
+    torch.compiler.reset()  # else what other tests have compiled makes sizes symbolic, and this last half a minute
     network = SwinIR(**TINY | {"drop_path_rate": 0})
     compiled = torch.compile(network.forward_with_features, backend="aot_eager", fullgraph=True)
     lr_image = torch.rand(1, 3, 16, 16)
